@@ -1,0 +1,27 @@
+//! A scenario as the rest of gateproof sees it: checked, typed, without a trace of how it was written.
+//!
+//! [`load_catalogue`] turns directories into these types or into a list of every mistake in them.
+
+mod cluster_values;
+mod diagnose;
+mod load;
+mod manifest;
+mod raw;
+mod raw_values;
+mod read;
+mod read_check;
+mod reader;
+mod remap;
+mod rules;
+mod schema;
+#[cfg(test)]
+pub(crate) mod tests;
+mod types;
+mod yaml;
+
+pub use cluster_values::{ClusterValues, GatewayValues};
+pub use diagnose::{Mistake, closest};
+pub use load::{BrokenScenario, Catalogue, default_gateways, load_catalogue};
+pub use remap::remap;
+pub use schema::schema;
+pub use types::*;

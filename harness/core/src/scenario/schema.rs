@@ -1,0 +1,44 @@
+//! The JSON schema of `scenario.yaml`, for editors.
+
+use serde_json::{Value, json};
+
+use super::raw::ScenarioFile;
+
+/// The schema, as committed at `scenarios/scenario.schema.json`.
+#[must_use]
+pub fn schema() -> Value {
+    let mut schema = schemars::schema_for!(ScenarioFile).to_value();
+    no_nulls(&mut schema);
+    if let Some(map) = schema.as_object_mut() {
+        map.insert("title".to_owned(), json!("gateproof scenario"));
+    }
+    schema
+}
+
+/// A field without a value is a mistake here, so `null` is no type: schemars adds it for every `Option`.
+fn no_nulls(value: &mut Value) {
+    match value {
+        Value::Object(map) => {
+            if let Some(Value::Array(types)) = map.get_mut("type") {
+                types.retain(|t| t != "null");
+                if let [only] = types.as_slice() {
+                    let only = only.clone();
+                    map.insert("type".to_owned(), only);
+                }
+            }
+            if let Some(Value::Array(any)) = map.get_mut("anyOf") {
+                any.retain(|s| *s != json!({"type": "null"}));
+                if let [Value::Object(only)] = any.as_slice() {
+                    let only = only.clone();
+                    map.remove("anyOf");
+                    for (key, value) in only {
+                        map.entry(key).or_insert(value);
+                    }
+                }
+            }
+            map.values_mut().for_each(no_nulls);
+        }
+        Value::Array(items) => items.iter_mut().for_each(no_nulls),
+        _ => {}
+    }
+}
