@@ -1,0 +1,123 @@
+//! Where a check that failed first went wrong, as far as its observation shows.
+
+use super::describe::{describe_connection, describe_hop};
+use super::text::clip;
+use super::{CallSeen, ConfigSeen, EvidenceKind, HopSeen, Mismatch, Observation, explain_details, explain_flags};
+use crate::scenario::{Connection, Expectation};
+
+/// Lines that name the first broken layer (connection, response, path, log) and decode what proxies logged.
+/// Empty without mismatches: nothing is explained about a check that is as wanted.
+#[must_use]
+pub fn diagnose(expect: &Expectation, seen: &Observation, mismatches: &[Mismatch]) -> Vec<String> {
+    if mismatches.is_empty() {
+        return Vec::new();
+    }
+    match (expect, seen) {
+        (Expectation::Call(expect), Observation::Call(seen)) => call(seen, &expect.connection, mismatches),
+        (_, Observation::Config { replicas }) => config(replicas),
+        (_, Observation::Logs { lines }) if lines.is_empty() => {
+            vec!["Log: there is no line since the state was applied; is the log turned on, and the container the right one?".to_owned()]
+        }
+        (_, Observation::ProxyStatus { proxies }) => {
+            let refused = proxies.iter().flat_map(|p| p.types.iter().map(move |(t, s)| (p, t, s)));
+            let known = ["SYNCED", "STALE", "NOT SENT", "IGNORED"];
+            refused
+                .filter(|(_, _, s)| !known.contains(&s.as_str()))
+                .map(|(p, t, s)| format!("Accepted by the proxy: no. {} refused {t}: {}", p.id, clip(s, 240)))
+                .collect()
+        }
+        _ => Vec::new(),
+    }
+}
+
+fn call(seen: &CallSeen, expected_ends: &[Connection], mismatches: &[Mismatch]) -> Vec<String> {
+    let mut out = Vec::new();
+    let surprising_end = seen.connection.as_ref().is_some_and(|c| *c != Connection::Answered && !expected_ends.contains(c));
+    match &seen.connection {
+        Some(end) if surprising_end => {
+            out.push(format!("Connection: {}. {}", describe_connection(seen), what_it_says(end)));
+        }
+        _ if mismatches.iter().any(|m| m.by == EvidenceKind::Traffic) => match seen.status {
+            Some(status) => out.push(format!("Response: a response came (status {status}), but not the one wanted.")),
+            None => out.push(format!("Response: {}.", describe_connection(seen))),
+        },
+        _ if mismatches.iter().all(|m| m.by == EvidenceKind::Log) => {
+            out.push(
+                "Log: the answer was as wanted; what the proxies logged was not, so the call took another way than the one to be shown."
+                    .to_owned(),
+            );
+        }
+        _ => {}
+    }
+    // The last proxy that the call reached knows most about why it went no further.
+    let troubled: Vec<&HopSeen> = seen.hops.iter().filter(|h| !reasons(h).is_empty()).collect();
+    for hop in &troubled {
+        out.push(format!("{}: {}", describe_hop(hop), reasons(hop).join("; ")));
+    }
+    if let (Some(last), true) = (seen.hops.last(), troubled.is_empty()) {
+        let reached = if last.entry.upstream_host == "-" { String::new() } else { format!(" and went on to {}", last.entry.upstream_host) };
+        out.push(format!("Path: the last log line of the call is that of {}{reached}.", describe_hop(last)));
+        if last.entry.cluster == "PassthroughCluster" {
+            out.push(
+                "PassthroughCluster: no configuration of this proxy matched the destination; it let the call through unchanged.".to_owned(),
+            );
+        } else if last.entry.cluster == "BlackHoleCluster" {
+            out.push(
+                "BlackHoleCluster: no configuration of this proxy matched the destination; unknown destinations are closed.".to_owned(),
+            );
+        }
+    }
+    for missing in &seen.missing_hops {
+        out.push(format!("Log: {} has no line of this call (looked for {}).", missing.proxy, missing.looked_for));
+    }
+    if seen.hops.is_empty() && !seen.missing_hops.is_empty() {
+        out.push("Path: no proxy that was asked logged the call: it did not reach one, or their access log is off.".to_owned());
+    }
+    out
+}
+
+/// What a line says about a failure, decoded; empty when it tells of none.
+fn reasons(hop: &HopSeen) -> Vec<String> {
+    let e = &hop.entry;
+    let mut out: Vec<String> = explain_flags(&e.flags).into_iter().map(|(flag, words)| format!("{flag}: {words}")).collect();
+    for details in [&e.details, &e.termination] {
+        // The upstream's own answer is no fault of a proxy.
+        if details != "via_upstream"
+            && let Some(words) = explain_details(details)
+        {
+            out.push(format!("{details}: {words}"));
+        }
+    }
+    if e.upstream_failure != "-" && !e.upstream_failure.is_empty() {
+        out.push(format!("upstream: {}", clip(&e.upstream_failure.replace('_', " "), 240)));
+    }
+    out
+}
+
+fn what_it_says(end: &Connection) -> &'static str {
+    match end {
+        Connection::Answered => "",
+        Connection::Closed => {
+            "The peer took the connection and closed it before an answer: for TLS, often no filter chain for the server name."
+        }
+        Connection::Reset => {
+            "The peer took the connection and reset it: for TLS, often no filter chain, or plaintext to a port that wants mTLS."
+        }
+        Connection::Refused => "Nobody listens at that address: no listener on that port, or no pod behind it.",
+        Connection::Timeout => "Nothing came in time: an address that nobody has, packets dropped, or an upstream that does not answer.",
+        Connection::DnsFailure => "The caller found no address for the name; no proxy was asked.",
+        Connection::TlsAlert(_) => "The peer ended the TLS handshake; the alert's name says why.",
+        Connection::Other(_) => "The call itself failed before or beside any connection; the caller's words say how.",
+        Connection::CertificateRejected => {
+            "The handshake reached a server, but its certificate is not one the caller trusts for that name."
+        }
+    }
+}
+
+fn config(replicas: &[ConfigSeen]) -> Vec<String> {
+    let without: Vec<&str> = replicas.iter().filter(|r| r.entries.is_empty()).map(|r| r.pod.as_str()).collect();
+    if without.is_empty() || without.len() == replicas.len() {
+        return Vec::new();
+    }
+    vec![format!("In the proxy: replicas differ; {} of {} do not have it: {}.", without.len(), replicas.len(), without.join(", "))]
+}
