@@ -1,0 +1,82 @@
+//! The sections that close a report.
+
+use std::fmt::Write as _;
+
+use crate::outcome::Outcome;
+use crate::report::record::{RunRecord, ScenarioRecord};
+use crate::report::text::{Cell, Table, code, fence, joined, link, prose};
+use crate::report::verdict::seconds;
+use crate::report::{record::CheckRecord, verdict};
+
+/// What was left out on purpose, and what was skipped in this run.
+pub(super) fn not_tested(record: &RunRecord) -> String {
+    let mut table = Table::new(["scenario", "what", "why"]);
+    for s in &record.scenarios {
+        for (what, why) in &s.not_tested {
+            table.row([Cell::code(s.id.as_str()), Cell::prose(what), Cell::prose(why)]);
+        }
+    }
+    let mut out = super::head::or_none(table.finish(), "The scenarios name nothing.");
+    let mut skipped = Table::new(["scenario", "skipped check", "reason"]);
+    for (s, check) in verdict::checks(record) {
+        if let CheckRecord { outcome: Outcome::Skipped { reason }, .. } = check {
+            skipped.row([Cell::code(s.id.as_str()), Cell::prose(&check.name), Cell::prose(reason)]);
+        }
+    }
+    let skipped = skipped.finish();
+    if !skipped.is_empty() {
+        let _ = write!(out, "\nSkipped in this run:\n\n{skipped}");
+    }
+    out
+}
+
+/// Each timed step.
+pub(super) fn times(record: &RunRecord) -> String {
+    let mut table = Table::new(["step", "began after", "took"]);
+    for step in &record.steps {
+        table.row([Cell::prose(&step.name), Cell::ours(seconds(step.began)), Cell::ours(seconds(step.took))]);
+    }
+    super::head::or_none(table.finish(), "No step was recorded.")
+}
+
+/// The way back to the same cluster, and the run again.
+pub(super) fn reproduce(record: &RunRecord) -> String {
+    let mut out = String::new();
+    let commands = joined(&record.reproduce);
+    if commands.trim().is_empty() {
+        out.push_str("The run recorded no commands.\n");
+    } else {
+        out.push_str("These make the same cluster and apply the same manifests. The command of each check is in its table above.\n\n");
+        out.push_str(&fence("bash", &commands));
+    }
+    if !record.invoked.trim().is_empty() {
+        let _ = write!(out, "\nThe same run again, checks included:\n\n{}", fence("bash", &record.invoked));
+    }
+    out
+}
+
+/// A list of sentences, under the scenario that says them where there are several scenarios.
+pub(super) fn per_scenario(record: &RunRecord, of: impl Fn(&ScenarioRecord) -> &Vec<String>) -> String {
+    let mut out = String::new();
+    let several = record.scenarios.len() > 1;
+    for s in &record.scenarios {
+        for sentence in of(s).iter().map(|t| prose(t)).filter(|t| !t.is_empty()) {
+            let _ = if several { writeln!(out, "- {}: {sentence}", code(s.id.as_str())) } else { writeln!(out, "- {sentence}") };
+        }
+    }
+    out
+}
+
+/// Files that belong to the run.
+pub(super) fn related(record: &RunRecord) -> String {
+    let mut out = String::new();
+    for s in &record.scenarios {
+        let mut files = vec![link("scenario.yaml", &format!("../{}/scenario.yaml", s.folder))];
+        files.extend(s.manifests.iter().map(|m| link(&m.file, &format!("../{}/{}", s.folder, m.file))));
+        let _ = writeln!(out, "- {}: {}", link(s.id.as_str(), &format!("../{}/", s.folder)), files.join(" · "));
+    }
+    if let Some(folder) = &record.diagnostics {
+        let _ = writeln!(out, "- Diagnostics: {}", link(folder, folder));
+    }
+    out
+}

@@ -1,0 +1,28 @@
+//! A run, written down: [`RunRecord`] is everything the report says; rendering is pure.
+//!
+//! Every text of a record reaches a page through the functions of `text`, and each of them takes
+//! secrets out first. A renderer that formats a field of the record by itself is a mistake.
+
+mod json;
+mod junit;
+mod markdown;
+mod name;
+mod normalise;
+mod record;
+mod redaction;
+mod summary;
+mod text;
+mod verdict;
+
+#[cfg(test)]
+mod sample;
+#[cfg(test)]
+mod tests;
+
+pub use json::record_json;
+pub use junit::junit;
+pub use markdown::render;
+pub use name::file_stem;
+pub use normalise::stable_lines;
+pub use record::*;
+pub use summary::{GITHUB_SUMMARY_LIMIT, github_summary, summary};

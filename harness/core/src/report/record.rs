@@ -1,0 +1,275 @@
+//! The record of a run. The engine fills it, renderers only read it. It is saved as JSON beside the report.
+
+use serde::{Deserialize, Serialize};
+
+use crate::names::{Namespaced, ScenarioId};
+use crate::outcome::{HopSeen, Outcome};
+
+/// The version of this structure; raised when a field changes its meaning.
+pub const RECORD_SCHEMA: u32 = 1;
+
+/// How the reason of a skipped check begins that was to be asked in a run which ended before.
+pub const NOT_REACHED: &str = "not reached";
+
+/// Everything that is known of one run. Times are RFC 3339 in UTC; durations are seconds.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct RunRecord {
+    /// [`RECORD_SCHEMA`] when written.
+    pub schema: u32,
+    /// When the run began.
+    pub started: String,
+    /// When it ended; None while it runs, or when it died.
+    pub finished: Option<String>,
+    /// gateproof's version.
+    pub gateproof: String,
+    /// The command line that began it, without secrets.
+    pub invoked: String,
+    /// The provider and its cluster.
+    pub provider: ProviderRecord,
+    /// Versions as read from the cluster.
+    pub versions: Vec<VersionRecord>,
+    /// What did not fit but did not stop the run (a client that does not fit the control plane, …).
+    pub warnings: Vec<String>,
+    /// Hosts outside the mesh.
+    pub outside: Vec<OutsideRecord>,
+    /// Gateways of the cluster.
+    pub gateways: Vec<GatewayRecord>,
+    /// What was looked at before anything was touched.
+    pub preflight: Vec<PreflightRecord>,
+    /// Each step of provisioning and clean-up, with its time.
+    pub steps: Vec<StepRecord>,
+    /// The scenarios, in the order run.
+    pub scenarios: Vec<ScenarioRecord>,
+    /// Commands that make the same cluster and apply the same manifests from scratch.
+    pub reproduce: Vec<String>,
+    /// Folder with diagnostics of what failed, relative to the report; None when nothing was collected.
+    pub diagnostics: Option<String>,
+    /// Why the run ended early: interrupted, cluster lost, …
+    pub ended_early: Option<String>,
+}
+
+/// See [`RunRecord::provider`].
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct ProviderRecord {
+    /// `kind`, `existing`, `embedded`.
+    pub name: String,
+    /// Why this one: named by the user, or chosen and why.
+    pub chosen: String,
+    /// The cluster's name.
+    pub cluster: String,
+    /// The kubeconfig context, or how to reach it.
+    pub context: String,
+    /// `created for this run`, `reused (kept by an earlier run)`, …
+    pub origin: String,
+}
+
+/// One version, as read and as declared.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VersionRecord {
+    /// `Kubernetes`, `Istio control plane`, `Envoy in istio-egressgateway`, `kind`, `helm`, `istioctl`, `node image`, …
+    pub what: String,
+    /// As read.
+    pub observed: String,
+    /// As declared in `kind/`, where it is.
+    pub declared: Option<String>,
+}
+
+/// One host outside the mesh.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OutsideRecord {
+    /// Its name.
+    pub host: String,
+    /// `stand-in` or `real`.
+    pub kind: String,
+    /// Its addresses.
+    pub addresses: Vec<String>,
+    /// What answers for it (an image), where it is a stand-in.
+    pub served_by: String,
+}
+
+/// One gateway deployment.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GatewayRecord {
+    /// Its Deployment and Service.
+    pub at: Namespaced,
+    /// Its labels, as `k=v`.
+    pub labels: Vec<String>,
+    /// How it is reached: `ClusterIP 10.96.0.7`, `NodePort 172.18.0.2:31080 (80), 172.18.0.2:31443 (443)`.
+    pub reached: String,
+}
+
+/// One look before anything is touched.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PreflightRecord {
+    /// What was looked at.
+    pub what: String,
+    /// What was seen.
+    pub observed: String,
+    /// Whether it is good enough.
+    pub ok: bool,
+}
+
+/// One timed step.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct StepRecord {
+    /// `create the kind cluster`, `install istiod`, `remove 20-egress`, …
+    pub name: String,
+    /// Seconds after the run's start at which it began.
+    pub began: f64,
+    /// Seconds it took.
+    pub took: f64,
+}
+
+/// One scenario's part of the run.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct ScenarioRecord {
+    /// Its id.
+    pub id: ScenarioId,
+    /// Its title.
+    pub title: String,
+    /// Markdown from the scenario.
+    pub mechanism: String,
+    /// Its tags.
+    pub tags: Vec<String>,
+    /// Scenarios that stood beneath it.
+    pub needs: Vec<ScenarioId>,
+    /// Its folder, relative to the repository's root.
+    pub folder: String,
+    /// The manifests of the intact scenario.
+    pub manifests: Vec<ManifestRecord>,
+    /// Each state that it was brought into.
+    pub stages: Vec<StageRecord>,
+    /// Each check, in the scenario's order.
+    pub checks: Vec<CheckRecord>,
+    /// What was left out on purpose: subject and reason.
+    pub not_tested: Vec<(String, String)>,
+    /// Claims of earlier documents and what is so instead.
+    pub corrections: Vec<(String, String)>,
+    /// For "key points".
+    pub key_points: Vec<String>,
+    /// For "what a reader might be missing".
+    pub might_be_missing: Vec<String>,
+    /// For "next work".
+    pub next_work: Vec<String>,
+}
+
+/// One manifest.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ManifestRecord {
+    /// Its path, relative to the scenario's folder.
+    pub file: String,
+    /// Its objects, such as `Gateway istio-system/egress`.
+    pub objects: Vec<String>,
+}
+
+/// One state: intact or a variation.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct StageRecord {
+    /// `intact` or the variation's name.
+    pub state: String,
+    /// What departs, and why.
+    pub about: String,
+    /// Objects applied to come to it.
+    pub applied: Vec<String>,
+    /// Objects removed to come to it.
+    pub removed: Vec<String>,
+    /// References that point nowhere in this state, and answers of the API worth a line.
+    pub notices: Vec<String>,
+    /// Seconds to apply and remove, including roll-outs.
+    pub apply_took: f64,
+    /// Seconds until the proxies had it.
+    pub gate_took: f64,
+    /// What showed that they had it, a line each.
+    pub gate_facts: Vec<String>,
+}
+
+/// One check.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct CheckRecord {
+    /// Its name.
+    pub name: String,
+    /// What a green outcome shows.
+    pub proves: String,
+    /// The state it was asked in.
+    pub given: String,
+    /// A command that repeats it by hand.
+    pub command: String,
+    /// What was wanted, a line each.
+    pub expected: Vec<String>,
+    /// What was seen at the last attempt, a line each.
+    pub observed: Vec<String>,
+    /// Its outcome.
+    pub outcome: Outcome,
+    /// Each attempt: seconds after the gate, and what was seen in a line.
+    pub attempts: Vec<AttemptRecord>,
+    /// Seconds for all attempts.
+    pub took: f64,
+    /// The path seen, in order.
+    pub hops: Vec<HopSeen>,
+    /// Who called, where the path begins (`outside`, `mesh-test/sleep`); None when it was no call.
+    pub caller: Option<String>,
+    /// Where the path ended (an outside host, an upstream address); None when unknown.
+    pub destination: Option<String>,
+    /// What else was seen, folded below the table.
+    pub evidence: Vec<EvidenceRecord>,
+    /// For a red check: what the layers and flags say, a line each.
+    pub diagnosis: Vec<String>,
+}
+
+/// One attempt.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct AttemptRecord {
+    /// Seconds after the gate opened.
+    pub after: f64,
+    /// What was seen, in a line.
+    pub seen: String,
+}
+
+/// One piece of evidence.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EvidenceRecord {
+    /// A heading.
+    pub title: String,
+    /// The language of the code block (`json`, `text`, …).
+    pub language: String,
+    /// The text.
+    pub text: String,
+}
+
+/// The counts of a run.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Tally {
+    /// Passed at the first attempt.
+    pub passed: usize,
+    /// Passed at a later attempt.
+    pub flaky: usize,
+    /// Failed.
+    pub failed: usize,
+    /// Could not be judged.
+    pub errors: usize,
+    /// Not asked.
+    pub skipped: usize,
+}
+
+impl Tally {
+    /// Counts checks.
+    pub fn of<'a>(checks: impl IntoIterator<Item = &'a CheckRecord>) -> Self {
+        let mut tally = Self::default();
+        for check in checks {
+            match check.outcome {
+                Outcome::Passed => tally.passed += 1,
+                Outcome::Flaky => tally.flaky += 1,
+                Outcome::Failed { .. } => tally.failed += 1,
+                Outcome::Error { .. } => tally.errors += 1,
+                Outcome::Skipped { .. } => tally.skipped += 1,
+            }
+        }
+        tally
+    }
+
+    /// Whether at least one check was asked and none failed or could not be judged.
+    #[must_use]
+    pub fn is_green(self) -> bool {
+        self.failed == 0 && self.errors == 0 && self.passed + self.flaky > 0
+    }
+}

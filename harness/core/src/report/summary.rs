@@ -1,0 +1,159 @@
+//! A run in a few lines: for a terminal, and for the page of a GitHub job.
+
+use std::fmt::Write as _;
+
+use super::record::{CheckRecord, RunRecord, ScenarioRecord, Tally};
+use super::text::{Cell, Table, clean, code, fence, hanging, plain, prose, shorten};
+use super::verdict::{self, Verdict, counts, mark, plural, seconds, word};
+use crate::outcome::Outcome;
+
+/// Most bytes that GitHub takes of a step's summary, less a margin.
+pub const GITHUB_SUMMARY_LIMIT: usize = 1024 * 1024 - 1024;
+
+/// Plain text for a terminal: a line for each scenario, then what is red or flaky, then the totals.
+/// `report` is the path to show as the report's place.
+#[must_use]
+pub fn summary(record: &RunRecord, report: Option<&str>) -> String {
+    let mut out = format!("{}\n", plain(&format!("provider: {} ({})", verdict::provider(record), record.provider.chosen)));
+    let width = record.scenarios.iter().map(|s| s.id.as_str().len()).max().unwrap_or(0);
+    for scenario in &record.scenarios {
+        let (id, word) = (scenario.id.as_str(), Verdict::of_scenario(record, scenario).word());
+        let _ = writeln!(out, "  {id:width$}  {word}  {}", counts(Tally::of(&scenario.checks)));
+    }
+    for (scenario, check) in verdict::checks(record) {
+        red_plain(&mut out, scenario, check);
+    }
+    if let Some(why) = &record.ended_early {
+        let _ = writeln!(out, "\nThe run ended early: {}", plain(why));
+    } else if record.finished.is_none() {
+        out.push_str("\nThe run did not end.\n");
+    }
+    let tally = verdict::tally(record);
+    let mut totals = vec![format!("{} passed", tally.passed), format!("{} failed", tally.failed)];
+    for (n, what) in [(tally.flaky, "flaky"), (tally.errors, "could not be judged"), (tally.skipped, "skipped")] {
+        if n > 0 {
+            totals.push(format!("{n} {what}"));
+        }
+    }
+    let took = verdict::took(record).map(|s| format!(" in {}", seconds(s))).unwrap_or_default();
+    let _ = writeln!(out, "\n{}: {}{took}", Verdict::of_run(record).word(), totals.join(", "));
+    if let Some(path) = report {
+        let _ = writeln!(out, "report: {}", plain(path));
+    }
+    if let Some(folder) = &record.diagnostics {
+        let _ = writeln!(out, "diagnostics: {} (beside the report)", plain(folder));
+    }
+    out
+}
+
+fn red_plain(out: &mut String, scenario: &ScenarioRecord, check: &CheckRecord) {
+    let heading = format!("\n{}: {}::{}", word(&check.outcome).to_uppercase(), scenario.id, plain(&check.name));
+    match &check.outcome {
+        Outcome::Passed | Outcome::Skipped { .. } => return,
+        Outcome::Flaky => {
+            let _ = writeln!(out, "{heading}\n  as expected only at attempt {} ({})", check.attempts.len(), seconds(check.took));
+        }
+        Outcome::Failed { mismatches } => {
+            let _ = writeln!(out, "{heading}");
+            for m in mismatches {
+                let _ = writeln!(out, "  {}", plain(&m.what));
+                let _ = writeln!(out, "    expected: {}", shorten(&plain(&m.expected), 400));
+                let _ = writeln!(out, "    observed: {}", shorten(&plain(&m.observed), 400));
+            }
+        }
+        Outcome::Error { message } => {
+            let _ = writeln!(out, "{heading}\n  {}", plain(message));
+        }
+    }
+    for line in &check.diagnosis {
+        let _ = writeln!(out, "  diagnosis: {}", plain(line));
+    }
+    if !check.command.is_empty() && !check.outcome.is_green() {
+        let _ = writeln!(out, "  repeat: {}", hanging(&check.command, 4));
+    }
+}
+
+/// Markdown for `$GITHUB_STEP_SUMMARY`, never more than [`GITHUB_SUMMARY_LIMIT`] bytes: verdict, counts,
+/// and each red or flaky check with its mismatches and diagnosis.
+#[must_use]
+pub fn github_summary(record: &RunRecord) -> String {
+    let run = Verdict::of_run(record);
+    let mut out = format!(
+        "## {} gateproof on {}: {}\n\n{}.\n",
+        run.mark(),
+        prose(&verdict::provider(record)),
+        run.word(),
+        counts(verdict::tally(record))
+    );
+    if let Some(why) = &record.ended_early {
+        let _ = writeln!(out, "\n**The run ended early:** {}", prose(&shorten(&plain(why), 2000)));
+    } else if record.finished.is_none() {
+        out.push_str("\n**The run did not end.** Outcomes may be missing.\n");
+    }
+    let mut table = Table::new(["scenario", "verdict", "checks"]);
+    for s in record.scenarios.iter().take(500) {
+        let verdict = Verdict::of_scenario(record, s);
+        let checks = Cell::ours(counts(Tally::of(&s.checks)));
+        table.row([Cell::code(&shorten(s.id.as_str(), 200)), Cell::ours(format!("{} {}", verdict.mark(), verdict.word())), checks]);
+    }
+    let _ = write!(out, "\n{}", table.finish());
+    if record.scenarios.len() > 500 {
+        let _ = writeln!(out, "\n{} more are in the report.", plural(record.scenarios.len() - 500, "scenario"));
+    }
+    let mut left_out = 0;
+    for (scenario, check) in verdict::checks(record) {
+        if matches!(check.outcome, Outcome::Passed | Outcome::Skipped { .. }) {
+            continue;
+        }
+        let block = if left_out == 0 { red_markdown(scenario, check) } else { None };
+        match block.filter(|b| out.len() + b.len() + 200 <= GITHUB_SUMMARY_LIMIT) {
+            Some(block) => out.push_str(&block),
+            None => left_out += 1,
+        }
+    }
+    if left_out > 0 {
+        let _ = writeln!(out, "\n{} more did not pass. They are in the report.", plural(left_out, "check"));
+    }
+    out
+}
+
+fn red_markdown(scenario: &ScenarioRecord, check: &CheckRecord) -> Option<String> {
+    let mut out = format!(
+        "\n### {} {}: {} ({})\n\n",
+        mark(&check.outcome),
+        prose(scenario.id.as_str()),
+        prose(&shorten(&plain(&check.name), 300)),
+        word(&check.outcome)
+    );
+    match &check.outcome {
+        Outcome::Passed | Outcome::Skipped { .. } => return None,
+        Outcome::Flaky => {
+            let _ = writeln!(out, "As expected only at attempt {} ({}).", check.attempts.len(), seconds(check.took));
+        }
+        Outcome::Failed { mismatches } => {
+            let mut table = Table::new(["what", "expected", "observed"]);
+            for m in mismatches.iter().take(20) {
+                let [what, expected, observed] = [&m.what, &m.expected, &m.observed].map(|t| shorten(&plain(t), 1000));
+                table.row([Cell::code(&what), Cell::prose(&expected), Cell::prose(&observed)]);
+            }
+            out.push_str(&table.finish());
+            if mismatches.len() > 20 {
+                let _ = writeln!(out, "\n{} more are in the report.", mismatches.len() - 20);
+            }
+        }
+        Outcome::Error { message } => {
+            let _ = writeln!(out, "{}", prose(&shorten(&plain(message), 2000)));
+        }
+    }
+    if !check.diagnosis.is_empty() {
+        out.push_str("\nDiagnosis:\n\n");
+        for line in check.diagnosis.iter().take(20) {
+            let _ = writeln!(out, "- {}", prose(&shorten(&plain(line), 1000)));
+        }
+    }
+    if !check.command.is_empty() && !check.outcome.is_green() {
+        let _ = write!(out, "\nRepeat:\n\n{}", fence("bash", &shorten(&clean(&check.command), 4000)));
+    }
+    let _ = writeln!(out, "\nState: {}", code(&shorten(&plain(&check.given), 300)));
+    Some(out)
+}

@@ -1,0 +1,324 @@
+//! Golden pages (bless with `INSTA_UPDATE=always cargo test -p gateproof-core`), and what holds for any text.
+
+use proptest::prelude::*;
+
+use super::record::*;
+use super::{github_summary, junit, record_json, render, sample, stable_lines, summary};
+use crate::outcome::{EvidenceKind, Mismatch, Outcome};
+
+#[test]
+fn green_page() {
+    insta::assert_snapshot!(render(&sample::green(), None));
+}
+
+#[test]
+fn red_page_after_a_green_one() {
+    insta::assert_snapshot!(render(&sample::red(), Some(&sample::green())));
+}
+
+#[test]
+fn flaky_page() {
+    insta::assert_snapshot!(render(&sample::flaky(), Some(&sample::red())));
+}
+
+#[test]
+fn unfinished_page() {
+    insta::assert_snapshot!(render(&sample::unfinished(), Some(&sample::green())));
+}
+
+#[test]
+fn embedded_page() {
+    insta::assert_snapshot!(render(&sample::embedded(), None));
+}
+
+#[test]
+fn short_forms_of_a_red_run() {
+    insta::assert_snapshot!("terminal", summary(&sample::red(), Some("reports/2026-11-22-kind-3-scenarios.md")));
+    insta::assert_snapshot!("github", github_summary(&sample::red()));
+    insta::assert_snapshot!("junit", junit(&sample::red()));
+    insta::assert_snapshot!("stable-lines", stable_lines(&sample::red()).join("\n"));
+}
+
+#[test]
+fn no_page_of_a_red_run_says_that_the_run_passed() {
+    for (record, word) in [(sample::red(), "FAILED"), (sample::flaky(), "FLAKY"), (sample::unfinished(), "INCOMPLETE")] {
+        for text in [render(&record, None), summary(&record, None), github_summary(&record)] {
+            assert!(text.contains(word), "{text}");
+            assert!(!text.contains("**PASSED** on"), "{text}");
+        }
+    }
+}
+
+#[test]
+fn a_run_that_asked_nothing_or_was_interrupted_is_not_green() {
+    let mut nothing = sample::green();
+    nothing.scenarios.clear();
+    assert!(render(&nothing, None).contains("> [!CAUTION]\n> **NOTHING WAS ASKED**"));
+    assert!(junit(&nothing).contains("no check was asked"));
+    let mut interrupted = sample::green();
+    interrupted.ended_early = Some("interrupted".to_owned());
+    assert!(render(&interrupted, None).contains("> [!CAUTION]\n> **INCOMPLETE**"));
+    assert!(junit(&interrupted).contains("<error message=\"the run ended early: interrupted\""));
+}
+
+#[test]
+fn the_same_run_on_another_day_has_the_same_stable_lines() {
+    let mut later = sample::green();
+    for check in later.scenarios.iter_mut().flat_map(|s| &mut s.checks) {
+        check.took *= 3.0;
+        for hop in &mut check.hops {
+            hop.pod = "istio-egressgateway-7c8d9f6b5b-zz9vd".to_owned();
+            hop.entry.upstream_host = "10.9.9.9:443".to_owned();
+        }
+    }
+    assert_eq!(stable_lines(&sample::green()), stable_lines(&later));
+    assert!(render(&later, Some(&sample::green())).contains("What was observed is the same"));
+}
+
+#[test]
+fn no_secret_reaches_any_form() {
+    let mut record = sample::red();
+    let secret =
+        "-----BEGIN PRIVATE KEY-----\nc2VjcmV0\n-----END PRIVATE KEY----- Authorization: Bearer c2VjcmV0 eyJhbGciOi.eyJzdWIi.c2VjcmV0";
+    everywhere(&mut record, secret);
+    // A block over the lines of one field, too.
+    let lines: Vec<String> = secret.lines().map(str::to_owned).collect();
+    record.scenarios[1].checks[0].observed = lines.clone();
+    record.scenarios[1].checks[1].expected = lines.clone();
+    record.reproduce = lines;
+    for text in all_forms(&record) {
+        let leak = text.lines().find(|l| l.contains("c2VjcmV0"));
+        assert_eq!(leak, None);
+    }
+}
+
+#[test]
+fn the_job_page_stays_within_its_limit() {
+    let mut record = sample::red();
+    let check = &mut record.scenarios[2].checks[0];
+    let Outcome::Failed { mismatches } = &mut check.outcome else { panic!() };
+    mismatches[0].observed = "|".repeat(100_000);
+    let many: Vec<CheckRecord> = (0..2000).map(|_| check.clone()).collect();
+    record.scenarios[2].checks = many;
+    let text = github_summary(&record);
+    assert!(text.len() < 1024 * 1024, "{}", text.len());
+    assert!(text.contains("They are in the report."));
+}
+
+#[test]
+fn the_json_reads_back_as_the_same_record() {
+    let mut record = sample::red();
+    record.reproduce = vec!["echo -----BEGIN PRIVATE KEY-----".to_owned(), "secret".to_owned()];
+    let text = record_json(&record).unwrap();
+    let back: RunRecord = serde_json::from_str(&text).unwrap();
+    assert_eq!(back.reproduce, ["echo [removed: PEM PRIVATE KEY]"]);
+    assert_eq!(render(&back, None), render(&record, None));
+}
+
+fn all_forms(record: &RunRecord) -> Vec<String> {
+    vec![
+        render(record, Some(record)),
+        summary(record, None),
+        github_summary(record),
+        junit(record),
+        record_json(record).unwrap(),
+        stable_lines(record).join("\n"),
+    ]
+}
+
+/// Puts a text into every free field of a record.
+fn everywhere(record: &mut RunRecord, text: &str) {
+    let t = || text.to_owned();
+    let v = || vec![t(), t()];
+    let p = || vec![(t(), t())];
+    (record.gateproof, record.invoked, record.warnings, record.reproduce) = (t(), t(), v(), v());
+    (record.ended_early, record.diagnostics) = (Some(t()), Some(t()));
+    record.provider = ProviderRecord { name: t(), chosen: t(), cluster: t(), context: t(), origin: t() };
+    record.versions = vec![VersionRecord { what: t(), observed: t(), declared: Some(t()) }];
+    record.outside = vec![OutsideRecord { host: t(), kind: t(), addresses: v(), served_by: t() }];
+    record.preflight = vec![PreflightRecord { what: t(), observed: t(), ok: false }];
+    record.steps = vec![StepRecord { name: t(), began: f64::NAN, took: f64::INFINITY }];
+    for gateway in &mut record.gateways {
+        (gateway.labels, gateway.reached) = (v(), t());
+    }
+    for s in &mut record.scenarios {
+        (s.title, s.mechanism, s.tags, s.folder) = (t(), t(), v(), t());
+        s.manifests = vec![ManifestRecord { file: t(), objects: v() }];
+        for stage in &mut s.stages {
+            (stage.state, stage.about, stage.gate_facts) = (t(), t(), v());
+            (stage.applied, stage.removed, stage.notices) = (v(), v(), v());
+        }
+        (s.not_tested, s.corrections) = (p(), p());
+        (s.key_points, s.might_be_missing, s.next_work) = (v(), v(), v());
+        for (at, c) in s.checks.iter_mut().enumerate() {
+            (c.name, c.proves, c.given, c.command) = (t(), t(), t(), t());
+            (c.expected, c.observed, c.diagnosis) = (v(), v(), v());
+            (c.caller, c.destination) = (Some(t()), Some(t()));
+            c.attempts = vec![AttemptRecord { after: 0.1, seen: t() }];
+            c.evidence = vec![EvidenceRecord { title: t(), language: t(), text: t() }];
+            c.outcome = match at % 4 {
+                0 => Outcome::Failed { mismatches: vec![Mismatch { what: t(), expected: t(), observed: t(), by: EvidenceKind::Log }] },
+                1 => Outcome::Error { message: t() },
+                2 => Outcome::Skipped { reason: t() },
+                _ => Outcome::Flaky,
+            };
+            for hop in &mut c.hops {
+                (hop.pod, hop.joined_by) = (t(), t());
+                let e = &mut hop.entry;
+                (e.line, e.cluster, e.route, e.sni, e.authority, e.flags) = (t(), t(), t(), t(), t(), t());
+                (e.upstream_host, e.request) = (t(), Some(t()));
+            }
+        }
+    }
+}
+
+/// Pipes that divide cells: those behind an even number of backslashes.
+fn pipes(row: &str) -> usize {
+    let mut backslashes = 0;
+    let mut found = 0;
+    for c in row.chars() {
+        found += usize::from(c == '|' && backslashes % 2 == 0);
+        backslashes = if c == '\\' { backslashes + 1 } else { 0 };
+    }
+    found
+}
+
+/// Walks a page as a renderer does: fences first, then tables and Mermaid.
+fn holds_together(page: &str) -> Result<(), TestCaseError> {
+    let mut fence: Option<(char, usize, bool)> = None;
+    let mut columns: Option<usize> = None;
+    let mut details = 0_i32;
+    let mut tables = 0;
+    let lines: Vec<&str> = page.lines().collect();
+    for (at, line) in lines.iter().copied().enumerate() {
+        let trimmed = line.trim_start();
+        let mark = if trimmed.starts_with('~') { '~' } else { '`' };
+        let ticks = trimmed.chars().take_while(|c| *c == mark).count();
+        match fence {
+            Some((kind, open, _)) if kind == mark && ticks >= open && trimmed.trim_end().len() == ticks => fence = None,
+            Some((_, _, true)) => {
+                if trimmed == "flowchart LR" {
+                    continue;
+                }
+                prop_assert!(trimmed.starts_with('n'), "not a statement: {line}");
+                let quotes = trimmed.matches('"').count();
+                prop_assert!(quotes == 2 || (quotes == 0 && trimmed.contains("> n")), "{line}");
+                if let (Some(a), Some(b)) = (trimmed.find('"'), trimmed.rfind('"')) {
+                    let label = trimmed[a + 1..b.max(a + 1)].replace("<br/>", "");
+                    prop_assert!(!label.is_empty(), "{line}");
+                    prop_assert!(!label.contains(['|', '<', '>', '`', '[', ']', '{', '}']), "{line}");
+                }
+            }
+            Some(_) => {}
+            None if ticks >= 3 && (mark == '~' || !trimmed[ticks..].contains('`')) => {
+                fence = Some((mark, ticks, trimmed[ticks..].starts_with("mermaid")))
+            }
+            // A scenario's own Markdown may hold any pipes; a table is what has a divider below its first row.
+            None if line.starts_with('|') && (columns.is_some() || lines.get(at + 1).is_some_and(|l| l.starts_with("| ---"))) => {
+                tables += usize::from(columns.is_none());
+                let wanted = *columns.get_or_insert(pipes(line));
+                prop_assert_eq!(pipes(line), wanted, "{}", line);
+                prop_assert!(line.ends_with('|'), "{}", line);
+                continue;
+            }
+            None => {
+                details += i32::from(trimmed.starts_with("<details>")) - i32::from(trimmed == "</details>");
+                prop_assert!((0..=1).contains(&details), "{line}");
+            }
+        }
+        columns = None;
+    }
+    prop_assert!(fence.is_none(), "a fence is left open");
+    prop_assert_eq!(details, 0);
+    prop_assert!(tables > 5);
+    Ok(())
+}
+
+/// Texts that are likely to break something, and any others.
+fn nasty() -> impl Strategy<Value = String> {
+    let pieces = prop::sample::select(vec![
+        "|",
+        "\\",
+        "\\|",
+        "`",
+        "``",
+        "```",
+        "~~~",
+        "\n",
+        "\r\n",
+        "\u{2028}",
+        "\t",
+        "\"",
+        "'",
+        "<",
+        ">",
+        "<details>",
+        "</details>",
+        "<!--",
+        "-->",
+        "#",
+        "---",
+        "===",
+        "- ",
+        "> ",
+        "1. ",
+        "[a](b)",
+        "![",
+        "]",
+        "*",
+        "_",
+        "$",
+        "&",
+        ";",
+        ":",
+        "%%",
+        "{{",
+        "}}",
+        "\u{1b}[31m",
+        "\u{0}",
+        "\u{feff}",
+        "word",
+        " ",
+        "漢",
+        "🙂",
+        "\u{202e}",
+        "end",
+        "true",
+        "]]>",
+        "outbound|443||httpbin.org",
+    ]);
+    prop_oneof![prop::collection::vec(pieces, 0..12).prop_map(|p| p.concat()), any::<String>()]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 64, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn no_text_breaks_a_page(text in nasty()) {
+        let mut record = sample::green();
+        everywhere(&mut record, &text);
+        let page = render(&record, Some(&sample::red()));
+        holds_together(&page)?;
+        let front = page.strip_prefix("---\n").and_then(|p| p.split_once("\n---\n")).map(|(front, _)| front).unwrap();
+        let yaml: serde_json::Value = serde_saphyr::from_str(front).map_err(|e| TestCaseError::fail(format!("{e}\n{front}")))?;
+        prop_assert_eq!(&yaml["type"], "report");
+        prop_assert_eq!(&yaml["created"], "2026-11-21");
+        prop_assert!(yaml["tags"].as_array().unwrap().iter().all(serde_json::Value::is_string), "{}", front);
+    }
+
+    #[test]
+    fn no_text_breaks_xml(text in nasty()) {
+        let mut record = sample::green();
+        everywhere(&mut record, &text);
+        let xml = junit(&record);
+        prop_assert!(!xml.chars().any(|c| c.is_control() && !matches!(c, '\n' | '\t')));
+        // Tags are the only `<`, and each opens or closes one of ours; quotes come in pairs on each of them.
+        for tag in xml.split('<').skip(1) {
+            let (inside, _) = tag.split_once('>').ok_or_else(|| TestCaseError::fail(tag.to_owned()))?;
+            let name: String = inside.trim_start_matches(['/', '?']).chars().take_while(char::is_ascii_alphanumeric).collect();
+            let ours = ["xml", "testsuites", "testsuite", "properties", "property", "testcase", "failure", "error", "skipped", "flakyFailure"];
+            prop_assert!(ours.contains(&name.as_str()), "{}", tag);
+            prop_assert_eq!(inside.matches('"').count() % 2, 0, "{}", tag);
+        }
+    }
+}
