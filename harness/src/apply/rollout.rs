@@ -1,0 +1,135 @@
+//! Waiting for what takes time after it was accepted.
+
+use std::time::Duration;
+
+use gateproof_core::names::{Namespaced, ObjectKey};
+use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+use kube::api::{ListParams, Patch, PatchParams};
+use kube::runtime::wait::{Condition, await_condition, conditions};
+use kube::{Api, Client};
+use serde_json::json;
+use tokio::time::timeout;
+
+use super::ApplyError;
+
+/// Every replica is of the newest template and available, and no older one is left.
+/// Source: `kubectl rollout status` (kubectl `pkg/polymorphichelpers/rollout_status.go`).
+fn rolled_out() -> impl Condition<Deployment> {
+    |object: Option<&Deployment>| {
+        let Some(deployment) = object else { return false };
+        let wanted = deployment.spec.replicas.unwrap_or(1);
+        let Some(status) = &deployment.status else { return false };
+        status.observed_generation >= deployment.metadata.generation
+            && status.updated_replicas.unwrap_or(0) == wanted
+            && status.replicas.unwrap_or(0) == wanted
+            && status.available_replicas.unwrap_or(0) == wanted
+    }
+}
+
+pub(super) async fn deployment(client: &Client, key: &ObjectKey, limit: Duration) -> Result<(), ApplyError> {
+    let namespace = key.namespace.as_deref().unwrap_or("default");
+    let api: Api<Deployment> = Api::namespaced(client.clone(), namespace);
+    if timeout(limit, await_condition(api, &key.name, rolled_out())).await.is_ok_and(|r| r.is_ok()) {
+        return Ok(());
+    }
+    let last = why_not_ready(client, namespace, &key.name).await;
+    Err(ApplyError::TimedOut { what: format!("roll-out of {key}"), limit, last })
+}
+
+pub(super) async fn crd(client: &Client, key: &ObjectKey, limit: Duration) -> Result<(), ApplyError> {
+    let api: Api<CustomResourceDefinition> = Api::all(client.clone());
+    match timeout(limit, await_condition(api, &key.name, conditions::is_crd_established())).await {
+        Ok(Ok(_)) => Ok(()),
+        _ => Err(ApplyError::TimedOut {
+            what: format!("establishing {key}"),
+            limit,
+            last: "its condition Established is not True".to_owned(),
+        }),
+    }
+}
+
+fn deployment_key(workload: &Namespaced) -> ObjectKey {
+    ObjectKey {
+        api_version: "apps/v1".to_owned(),
+        kind: "Deployment".to_owned(),
+        namespace: Some(workload.namespace.clone()),
+        name: workload.name.clone(),
+    }
+}
+
+/// How many replicas a Deployment asks for.
+pub(super) async fn replicas(client: &Client, workload: &Namespaced) -> Result<u32, ApplyError> {
+    let api: Api<Deployment> = Api::namespaced(client.clone(), &workload.namespace);
+    let scale = api.get_scale(&workload.name).await;
+    let scale = scale.map_err(|e| ApplyError::api("reading the scale of", &deployment_key(workload), e))?;
+    Ok(u32::try_from(scale.spec.and_then(|s| s.replicas).unwrap_or(1)).unwrap_or(1))
+}
+
+pub(super) async fn scale(client: &Client, workload: &Namespaced, replicas: u32, limit: Duration) -> Result<u32, ApplyError> {
+    let before = self::replicas(client, workload).await?;
+    let api: Api<Deployment> = Api::namespaced(client.clone(), &workload.namespace);
+    let key = deployment_key(workload);
+    let patch = json!({"spec": {"replicas": replicas}});
+    api.patch_scale(&workload.name, &PatchParams::default(), &Patch::Merge(&patch))
+        .await
+        .map_err(|e| ApplyError::api("scaling", &key, e))?;
+    deployment(client, &key, limit).await?;
+    // The Deployment's status forgets a terminating pod; its proxy still answers.
+    let selector = pod_selector(&api, &workload.name).await;
+    let pods: Api<Pod> = Api::namespaced(client.clone(), &workload.namespace);
+    let gone = async {
+        loop {
+            match pods.list(&ListParams::default().labels(&selector)).await {
+                Ok(list) if list.items.len() == replicas as usize => return,
+                _ => tokio::time::sleep(Duration::from_millis(50)).await,
+            }
+        }
+    };
+    timeout(limit, gone).await.map_err(|_| ApplyError::TimedOut {
+        what: format!("scaling {key} to {replicas}"),
+        limit,
+        last: "pods of the earlier scale are still there".to_owned(),
+    })?;
+    Ok(before)
+}
+
+async fn pod_selector(api: &Api<Deployment>, name: &str) -> String {
+    let labels = match api.get(name).await {
+        Ok(deployment) => deployment.spec.selector.match_labels.unwrap_or_default(),
+        Err(_) => Default::default(),
+    };
+    labels.iter().map(|(k, v)| format!("{k}={v}")).collect::<Vec<_>>().join(",")
+}
+
+/// The pods' own reasons: a container that waits, a failed scheduling, or no pod at all.
+async fn why_not_ready(client: &Client, namespace: &str, deployment: &str) -> String {
+    let api: Api<Deployment> = Api::namespaced(client.clone(), namespace);
+    let selector = pod_selector(&api, deployment).await;
+    let pods: Api<Pod> = Api::namespaced(client.clone(), namespace);
+    let Ok(list) = pods.list(&ListParams::default().labels(&selector)).await else {
+        return "its pods could not be listed".to_owned();
+    };
+    let mut reasons = Vec::new();
+    for pod in list.items {
+        let name = pod.metadata.name.unwrap_or_default();
+        let status = pod.status.unwrap_or_default();
+        let containers = status.init_container_statuses.into_iter().flatten().chain(status.container_statuses.into_iter().flatten());
+        for container in containers {
+            if let Some(waiting) = container.state.and_then(|s| s.waiting) {
+                let words = waiting.message.or(waiting.reason).unwrap_or_default();
+                reasons.push(format!("pod {name}, container {}: {words}", container.name));
+            } else if !container.ready {
+                reasons.push(format!("pod {name}, container {} runs but is not ready", container.name));
+            }
+        }
+        if let Some(condition) = status.conditions.into_iter().flatten().find(|c| c.type_ == "PodScheduled" && c.status == "False") {
+            reasons.push(format!("pod {name} is not scheduled: {}", condition.message.unwrap_or_default()));
+        }
+    }
+    if reasons.is_empty() {
+        reasons.push("it has no pod; `kubectl describe` its ReplicaSet, a webhook may refuse the pod".to_owned());
+    }
+    reasons.join("; ")
+}

@@ -1,0 +1,9 @@
+//! gateproof: proves that Istio gateways do what their configuration says.
+
+pub mod apply;
+pub mod install;
+pub mod kube_ext;
+pub mod outside;
+pub mod probe;
+pub mod provider;
+pub mod sync;

@@ -1,0 +1,137 @@
+//! Containers' logs, followed from the start of the run, so that no line is missed and none is read twice.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex};
+
+use futures::{AsyncBufReadExt, TryStreamExt};
+use gateproof_core::names::Namespaced;
+use gateproof_core::outcome::LogLine;
+use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::jiff::Timestamp;
+use kube::api::LogParams;
+use kube::{Api, Client};
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+use super::ProbeError;
+use super::exec::pods_of;
+
+/// One container's lines so far.
+#[derive(Debug)]
+struct Tap {
+    workload: Namespaced,
+    pod: String,
+    container: String,
+    lines: Arc<Mutex<Vec<String>>>,
+    follower: JoinHandle<()>,
+}
+
+impl Drop for Tap {
+    fn drop(&mut self) {
+        self.follower.abort();
+    }
+}
+
+/// A place in every log that is followed: what comes later is "since then".
+#[derive(Debug, Clone, Default)]
+pub struct Since(HashMap<(String, String, String), usize>);
+
+/// Follows logs.
+pub struct LogTaps {
+    client: Client,
+    began: Timestamp,
+    taps: Mutex<HashMap<(String, String, String), Tap>>,
+    grown: watch::Sender<u64>,
+}
+
+impl LogTaps {
+    /// From now on. `began` may lie a little in the past: lines since then are taken up too.
+    #[must_use]
+    pub fn new(client: Client) -> Self {
+        let began = Timestamp::now() - std::time::Duration::from_secs(1);
+        Self { client, began, taps: Mutex::default(), grown: watch::Sender::new(0) }
+    }
+
+    /// Follows the named container (by default the proxy) of every pod of these Deployments that is not followed yet.
+    ///
+    /// # Errors
+    /// When a Deployment or its pods cannot be read.
+    pub async fn follow(&self, workloads: &[(Namespaced, Option<String>)]) -> Result<(), ProbeError> {
+        for (workload, container) in workloads {
+            for pod in pods_of(&self.client, workload).await? {
+                let name = pod.metadata.name.clone().unwrap_or_default();
+                let Some(container) = container.clone().or_else(|| proxy_container(&pod)) else { continue };
+                let key = (workload.namespace.clone(), name.clone(), container.clone());
+                let mut taps = self.taps.lock().expect("no panic holds this lock");
+                taps.entry(key).or_insert_with(|| self.start(workload.clone(), name, container));
+            }
+        }
+        Ok(())
+    }
+
+    fn start(&self, workload: Namespaced, pod: String, container: String) -> Tap {
+        let lines: Arc<Mutex<Vec<String>>> = Arc::default();
+        let api: Api<Pod> = Api::namespaced(self.client.clone(), &workload.namespace);
+        let (into, grown, since, pod_name, container_name) =
+            (lines.clone(), self.grown.clone(), self.began, pod.clone(), container.clone());
+        let follower = tokio::spawn(async move {
+            let parameters = LogParams { container: Some(container_name), follow: true, since_time: Some(since), ..LogParams::default() };
+            // A container that has just been created has no log yet; a few tries, then it has gone.
+            for _ in 0..50 {
+                if let Ok(stream) = api.log_stream(&pod_name, &parameters).await {
+                    let mut stream = stream.lines();
+                    while let Ok(Some(line)) = stream.try_next().await {
+                        into.lock().expect("no panic holds this lock").push(line);
+                        grown.send_modify(|n| *n += 1);
+                    }
+                    return;
+                }
+                tokio::time::sleep(std::time::Duration::from_millis(200)).await;
+            }
+        });
+        Tap { workload, pod, container, lines, follower }
+    }
+
+    /// Where every log stands now.
+    #[must_use]
+    pub fn now(&self) -> Since {
+        let taps = self.taps.lock().expect("no panic holds this lock");
+        Since(taps.iter().map(|(k, t)| (k.clone(), t.lines.lock().expect("no panic holds this lock").len())).collect())
+    }
+
+    /// Lines since then of the containers that `wanted` picks by Deployment and container, by Deployment.
+    #[must_use]
+    pub fn lines(&self, since: &Since, wanted: impl Fn(&Namespaced, &str) -> bool) -> Vec<(Namespaced, LogLine)> {
+        let taps = self.taps.lock().expect("no panic holds this lock");
+        let mut keys: Vec<_> = taps.iter().filter(|(_, t)| wanted(&t.workload, &t.container)).collect();
+        keys.sort_by(|a, b| a.0.cmp(b.0));
+        let mut out = Vec::new();
+        for (key, tap) in keys {
+            let from = since.0.get(key).copied().unwrap_or(0);
+            for line in tap.lines.lock().expect("no panic holds this lock").iter().skip(from) {
+                out.push((tap.workload.clone(), LogLine { pod: tap.pod.clone(), text: line.clone() }));
+            }
+        }
+        out
+    }
+
+    /// Whether some pod of the Deployment has this container's log followed.
+    #[must_use]
+    pub fn follows(&self, workload: &Namespaced, container: &str) -> bool {
+        let taps = self.taps.lock().expect("no panic holds this lock");
+        taps.values().any(|t| t.workload == *workload && t.container == container)
+    }
+
+    /// A signal that fires whenever a line came.
+    #[must_use]
+    pub fn grown(&self) -> watch::Receiver<u64> {
+        self.grown.subscribe()
+    }
+}
+
+/// The proxy's container: beside the application, or a native sidecar among the init containers.
+fn proxy_container(pod: &Pod) -> Option<String> {
+    let spec = pod.spec.as_ref()?;
+    let all = spec.containers.iter().chain(spec.init_containers.iter().flatten());
+    all.map(|c| &c.name).find(|name| *name == "istio-proxy").cloned()
+}

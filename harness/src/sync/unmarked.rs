@@ -1,0 +1,180 @@
+//! The gate without its mark, for a mesh in which nothing mesh-wide may be written.
+//!
+//! Only the proxies that the run concerns are looked at. For each, istiod's own configuration must have moved past the
+//! version seen before the change (each full push has a new one), must then stay as it is, version and content, for two
+//! debounce windows, and Envoy's must equal it. Weaker than the mark in one case: a mesh in which other events follow one
+//! another faster than the debounce window, for seconds, while an earlier push has already moved the version.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::{Duration, Instant};
+
+use futures::future::join_all;
+use gateproof_core::names::Namespaced;
+use serde_json::Value;
+
+use super::{Dump, Gate, GateError, Look, Opened, SyncStatus, Wanted, is_istio};
+use crate::probe::exec::pods_of;
+
+/// istiod's `PILOT_DEBOUNCE_AFTER`, unless somebody changed it.
+const DEBOUNCE: Duration = Duration::from_millis(100);
+/// istiod's `PILOT_DEBOUNCE_MAX`: by then a push that was due has been made.
+const DEBOUNCE_MAX: Duration = Duration::from_secs(10);
+
+/// Whether the gate writes into the root namespace.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mark {
+    /// An EnvoyFilter with a fresh value, which each proxy must then carry.
+    Written,
+    /// Nothing is written.
+    None,
+}
+
+/// The version of each proxy's configuration before a change.
+#[derive(Debug, Clone, Default)]
+pub struct Before(BTreeMap<String, String>);
+
+/// One proxy on its way.
+struct Seen {
+    version: String,
+    dump: Dump,
+    since: Instant,
+}
+
+/// The newest version that istiod gives in a dump of its own.
+fn version(dump: &Value) -> String {
+    let sections = dump["configs"].as_array().map(Vec::as_slice).unwrap_or_default();
+    let versions = sections.iter().filter_map(|s| s["versionInfo"].as_str().or_else(|| s["version_info"].as_str()));
+    versions.max_by_key(|v| (v.split('/').next().unwrap_or_default().to_owned(), v.len(), (*v).to_owned())).unwrap_or_default().to_owned()
+}
+
+/// Whether a proxy's configuration can be taken as that of the change.
+fn is_settled(moved: bool, changed: bool, quiet: Duration) -> bool {
+    quiet >= 2 * DEBOUNCE && (moved || !changed || quiet >= DEBOUNCE_MAX)
+}
+
+impl Gate {
+    /// What there is before a change; nothing is asked where the mark tells.
+    ///
+    /// # Errors
+    /// When istiod cannot be asked.
+    pub async fn before(&self) -> Result<Before, GateError> {
+        if self.mark == Mark::Written {
+            return Ok(Before::default());
+        }
+        let statuses = self.concerned(&[]).await?;
+        let dumps = join_all(statuses.iter().map(|s| self.intended(s))).await;
+        Ok(Before(statuses.iter().zip(dumps).filter_map(|(s, d)| Some((s.proxy.clone(), version(&d?)))).collect()))
+    }
+
+    /// The connected proxies that the run concerns: all, or those of its gateways and of these workloads.
+    pub(super) async fn concerned(&self, workloads: &[Namespaced]) -> Result<Vec<SyncStatus>, GateError> {
+        let all = self.sync_status().await?;
+        let Some(gateways) = &self.gateways else { return Ok(all) };
+        let mut ids = BTreeSet::new();
+        for workload in gateways.iter().chain(workloads) {
+            // A Deployment that is not there, or not yet, has no proxy to wait for.
+            let pods = match pods_of(&self.client, workload).await {
+                Ok(pods) => pods,
+                Err(error) if error.is_not_found() => continue,
+                Err(error) => return Err(GateError::Unreadable { what: format!("the pods of {workload}"), why: error.to_string() }),
+            };
+            for pod in pods {
+                ids.insert(format!("{}.{}", pod.metadata.name.unwrap_or_default(), workload.namespace));
+            }
+        }
+        Ok(all.into_iter().filter(|s| ids.contains(&s.proxy)).collect())
+    }
+
+    pub(super) async fn open_unmarked(
+        &self,
+        wanted: &Wanted,
+        limit: Duration,
+        began: Instant,
+        opened: &mut Opened,
+    ) -> Result<(), GateError> {
+        let mut proxies: BTreeMap<String, Seen> = BTreeMap::new();
+        loop {
+            let statuses = self.concerned(&wanted.workloads).await?;
+            let looks = join_all(statuses.iter().map(|s| self.intended(s))).await;
+            let mut missing = Vec::new();
+            let mut refused = BTreeSet::new();
+            let mut waited_long = false;
+            for (status, look) in statuses.iter().zip(looks) {
+                let Some(raw) = look else {
+                    missing.push(format!("{}: istiod has no configuration for it yet", status.proxy));
+                    continue;
+                };
+                let (version, dump) = (version(&raw), Dump::read(&raw));
+                let same = proxies.get(&status.proxy).is_some_and(|s| s.version == version && s.dump == dump);
+                if !same {
+                    proxies.insert(status.proxy.clone(), Seen { version, dump, since: Instant::now() });
+                }
+                let seen = &proxies[&status.proxy];
+                let moved = wanted.before.0.get(&status.proxy) != Some(&seen.version);
+                let quiet = seen.since.elapsed();
+                match self.proxy_equals(status, &seen.dump).await {
+                    Ok(Look::Has(_)) if is_settled(moved, wanted.changed, quiet) => waited_long |= wanted.changed && !moved,
+                    Ok(Look::Has(_)) if moved || !wanted.changed => {
+                        missing.push(format!("{}: not yet still for {:?}", status.proxy, 2 * DEBOUNCE))
+                    }
+                    Ok(Look::Has(_)) => missing.push(format!("{}: istiod has not pushed since the change", status.proxy)),
+                    Ok(Look::Refused(refusals)) if is_settled(moved, wanted.changed, quiet) => refused.extend(refusals),
+                    Ok(Look::Refused(_)) => missing.push(format!("{}: it refused a push", status.proxy)),
+                    Ok(Look::Lacks(what)) => missing.push(format!("{}: {what}", status.proxy)),
+                    // A pod may be going away while it is asked; if it stays, it is asked again.
+                    Err(error) => missing.push(format!("{}: {error}", status.proxy)),
+                }
+            }
+            if missing.is_empty() {
+                opened.facts.push(format!(
+                    "no mark was written (mesh-wide changes are not allowed): of the {} proxies that this run concerns, istiod's configuration {} and stayed the same for {:?}; their clusters, listeners, routes and endpoints equal it, nothing is warming ({:.2} s)",
+                    statuses.len(),
+                    match (wanted.changed, waited_long) {
+                        (false, _) => "had no Istio object to follow",
+                        (true, false) => "moved past the version seen before the change",
+                        (true, true) => "did not move for the longest debounce",
+                    },
+                    2 * DEBOUNCE,
+                    began.elapsed().as_secs_f64()
+                ));
+                opened.refusals = refused.into_iter().collect();
+                return Ok(());
+            }
+            if began.elapsed() > limit {
+                return Err(GateError::TimedOut { limit, missing });
+            }
+            tokio::time::sleep(Duration::from_millis(40)).await;
+        }
+    }
+}
+
+impl Wanted {
+    /// How many applied Istio objects, and how many removed.
+    pub(super) fn istio_objects(&self) -> (usize, usize) {
+        (self.applied.iter().filter(|(k, _)| is_istio(k)).count(), self.removed.iter().filter(|k| is_istio(k)).count())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn the_newest_version_counts_and_the_tenth_push_is_after_the_ninth() {
+        let dump = |versions: [&str; 2]| json!({"configs": versions.map(|v| json!({"versionInfo": v}))});
+        assert_eq!(version(&dump(["2026-01-01T00:00:00Z/9", "2026-01-01T00:00:00Z/10"])), "2026-01-01T00:00:00Z/10");
+        assert_eq!(version(&dump(["2026-01-02T00:00:00Z/1", "2026-01-01T00:00:00Z/10"])), "2026-01-02T00:00:00Z/1");
+        assert_eq!(version(&json!({})), "");
+    }
+
+    #[test]
+    fn a_change_is_believed_only_after_a_push_and_two_quiet_windows() {
+        let quiet = 2 * DEBOUNCE;
+        assert!(is_settled(true, true, quiet));
+        assert!(!is_settled(true, true, DEBOUNCE), "the push that is still debounced");
+        assert!(!is_settled(false, true, quiet), "no push since the change");
+        assert!(is_settled(false, false, quiet), "nothing for istiod to push");
+        assert!(is_settled(false, true, DEBOUNCE_MAX), "a push that was due would have been made");
+    }
+}
