@@ -1,0 +1,100 @@
+//! `lint`, `list`, `plan` and `schema`.
+
+use std::io::IsTerminal;
+use std::path::Path;
+
+use anstream::{eprintln, println};
+use gateproof_core::scenario::{load_catalogue, schema as scenario_schema};
+
+use gateproof_core::plan::{apply_waves, dangling, objects_in};
+
+use super::run::selected;
+use super::{EXIT_GREEN, EXIT_INPUT};
+use crate::run::trials::{trial_name, trial_names};
+
+/// Prints every mistake below a folder, and how many checks there are when there is none.
+pub(super) fn lint(root: &Path) -> u8 {
+    let code = check(root);
+    if code == EXIT_GREEN {
+        let catalogue = load_catalogue(root);
+        let checks: usize = catalogue.scenarios.iter().map(|s| s.checks.len()).sum();
+        println!("{} scenarios with {checks} checks, no mistake", catalogue.scenarios.len());
+    }
+    code
+}
+
+/// Prints every mistake below a folder; exit code 2 when there is one or nothing to run.
+pub(super) fn check(root: &Path) -> u8 {
+    let catalogue = load_catalogue(root);
+    let colour = std::io::stderr().is_terminal();
+    let mut mistakes = 0;
+    for mistake in catalogue.mistakes() {
+        mistakes += 1;
+        eprintln!("{}\n", mistake.render(colour));
+    }
+    if mistakes > 0 {
+        eprintln!("{mistakes} mistakes in {} of {} scenarios", catalogue.broken.len(), catalogue.broken.len() + catalogue.scenarios.len());
+        return EXIT_INPUT;
+    }
+    if catalogue.scenarios.is_empty() {
+        eprintln!("no scenario below {}: a scenario is a directory with a scenario.yaml", root.display());
+        return EXIT_INPUT;
+    }
+    EXIT_GREEN
+}
+
+/// Prints every check's name.
+pub(super) fn list(root: &Path) -> u8 {
+    let code = check(root);
+    for (scenario, check) in trial_names(&load_catalogue(root)) {
+        println!("{}", trial_name(&scenario, &check));
+    }
+    code
+}
+
+/// Prints what a run would do.
+pub(super) fn plan(root: &Path, filters: &[String]) -> u8 {
+    let answer = || -> Result<u8, u8> {
+        let plan = selected(&super::run::catalogue(root)?, filters)?;
+        for gateway in &plan.gateways {
+            println!("gateway {}", gateway.at);
+        }
+        for host in &plan.outside {
+            println!("outside host {} ({} address(es))", host.host, host.addresses);
+        }
+        for planned in &plan.scenarios {
+            let beneath: Vec<String> = planned.beneath.iter().map(|s| s.id.to_string()).collect();
+            let on = if beneath.is_empty() { String::new() } else { format!(" on {}", beneath.join(", ")) };
+            println!("{}{on}: {}", planned.scenario.id, planned.scenario.title);
+            for stage in &planned.stages {
+                let state = match objects_in(&planned.scenario, &stage.state) {
+                    Ok(state) => state,
+                    Err(error) => {
+                        eprintln!("error: {error}");
+                        return Err(EXIT_INPUT);
+                    }
+                };
+                println!("  state {}", stage.state);
+                let objects: Vec<_> = state.objects.iter().collect();
+                for (n, wave) in apply_waves(&objects).waves.iter().enumerate() {
+                    let names: Vec<String> = wave.iter().map(|i| objects[*i].key.to_string()).collect();
+                    println!("    wave {}: {}", n + 1, names.join(", "));
+                }
+                for notice in dangling(&objects, &planned.known()) {
+                    println!("    note: {notice}");
+                }
+                for check in &stage.checks {
+                    println!("    check {}", planned.scenario.checks[*check].name);
+                }
+            }
+        }
+        Ok(EXIT_GREEN)
+    };
+    answer().unwrap_or_else(|code| code)
+}
+
+/// Prints the schema.
+pub(super) fn schema() -> u8 {
+    println!("{:#}", scenario_schema());
+    EXIT_GREEN
+}

@@ -1,0 +1,148 @@
+//! Arguments, progress, exit codes: the only place that prints or exits.
+
+mod cluster;
+mod doctor;
+mod hold;
+mod lint;
+mod progress;
+mod prove;
+mod provide;
+mod run;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+pub use progress::Lines;
+pub use run::exit_of;
+
+/// All passed.
+pub const EXIT_GREEN: u8 = 0;
+/// A check failed.
+pub const EXIT_RED: u8 = 1;
+/// The input is wrong.
+pub const EXIT_INPUT: u8 = 2;
+/// The cluster could not be had.
+pub const EXIT_CLUSTER: u8 = 3;
+/// Interrupted.
+pub const EXIT_INTERRUPTED: u8 = 130;
+
+/// Futures are large in debug builds; a thread's default of 2 MiB is not enough for the engine's.
+pub const ENGINE_STACK: usize = 16 << 20;
+
+#[derive(Debug, Parser)]
+#[command(
+    name = "gateproof",
+    version,
+    about = "Proves that Istio gateways do what their configuration says",
+    after_help = "Exit codes: 0 all passed, 1 a check failed, 2 the input is wrong, 3 the cluster could not be had, 130 interrupted."
+)]
+struct Arguments {
+    #[command(flatten)]
+    common: Common,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Clone, clap::Args)]
+struct Common {
+    /// The folder with the scenarios
+    #[arg(long, global = true, env = "GATEPROOF_SCENARIOS", default_value = "scenarios")]
+    scenarios: PathBuf,
+    /// The folder that declares versions, gateways and Helm values
+    #[arg(long, global = true, default_value = "kind")]
+    kind_dir: PathBuf,
+    /// The name of the cluster that is made or reused
+    #[arg(long, global = true, env = "GATEPROOF_CLUSTER")]
+    cluster: Option<String>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run scenarios and write a report
+    #[command(after_help = "Examples:\n  gateproof run                          every scenario\n  \
+        gateproof run 10-ingress               one scenario and what it needs\n  \
+        gateproof run '10-ingress::another'    checks whose name has this part\n  \
+        gateproof run --keep --repeat 20       twenty runs on one kept cluster")]
+    Run(run::RunFlags),
+    /// Leave out every manifest and bend every telling field, one at a time, and show which check notices
+    #[command(after_help = "Examples:\n  gateproof prove 10-ingress --keep\n  gateproof prove --only 'exportTo' --keep")]
+    Prove(prove::ProveFlags),
+    /// Bring a kept cluster into a scenario's state and leave it there, to repeat a report's commands by hand
+    #[command(after_help = "Examples:\n  eval \"$(gateproof hold 10-ingress)\"\n  gateproof hold 10-ingress 'routes in reverse order'")]
+    Hold(hold::HoldFlags),
+    /// Read every scenario and list every mistake, each with file, line and column
+    Lint,
+    /// List every check by its name
+    List,
+    /// Print what a run would do, in order, without a cluster
+    Plan {
+        /// Parts of check names; all checks when there is none
+        filters: Vec<String>,
+    },
+    /// Print the JSON schema of scenario.yaml
+    Schema,
+    /// Bring up a cluster that is kept, with the gateways and outside hosts of every scenario
+    Up(cluster::UpFlags),
+    /// Remove a kept cluster
+    Down,
+    /// Print the path of the kubeconfig of gateproof's cluster
+    Kubeconfig,
+    /// Render a report again from its JSON record
+    Report(cluster::ReportFlags),
+    /// Look whether a cluster can be had and has what the scenarios need, without touching it
+    Doctor(provide::ProviderFlags),
+}
+
+/// Runs the command line.
+#[must_use]
+pub fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    // Silent unless RUST_LOG asks: what people need to know is said in words of our own.
+    if std::env::var_os("RUST_LOG").is_some() {
+        let filter = tracing_subscriber::EnvFilter::from_default_env();
+        tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    }
+    let common = arguments.common;
+    let code = match arguments.command {
+        Command::Run(flags) => run::run(&common, &flags),
+        Command::Prove(flags) => prove::prove(&common, &flags),
+        Command::Hold(flags) => hold::hold(&common, &flags),
+        Command::Lint => lint::lint(&common.scenarios),
+        Command::List => lint::list(&common.scenarios),
+        Command::Plan { filters } => lint::plan(&common.scenarios, &filters),
+        Command::Schema => lint::schema(),
+        Command::Up(flags) => cluster::up(&common, &flags),
+        Command::Down => cluster::down(&common),
+        Command::Kubeconfig => cluster::kubeconfig(&common),
+        Command::Report(flags) => cluster::report(&flags),
+        Command::Doctor(flags) => doctor::run(&common, &flags),
+    };
+    ExitCode::from(code)
+}
+
+/// Makes a future and runs it on an engine's runtime, on a thread with a large stack.
+pub(crate) fn on_runtime<T: Send, F: Future<Output = T>>(work: impl FnOnce() -> F + Send) -> T {
+    let run = || {
+        let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().thread_stack_size(ENGINE_STACK).build();
+        runtime.expect("a runtime can be made").block_on(work())
+    };
+    std::thread::scope(|scope| {
+        let thread = std::thread::Builder::new().name("engine".to_owned()).stack_size(ENGINE_STACK);
+        match thread.spawn_scoped(scope, run).expect("a thread can be made").join() {
+            Ok(value) => value,
+            Err(panic) => std::panic::resume_unwind(panic),
+        }
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_arguments_of_every_command_fit_together() {
+        super::Arguments::command().debug_assert();
+    }
+}

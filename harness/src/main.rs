@@ -1,0 +1,5 @@
+//! The `gateproof` command. Only [`gateproof::cli`] prints or exits.
+
+fn main() -> std::process::ExitCode {
+    gateproof::cli::main()
+}

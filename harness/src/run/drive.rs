@@ -1,0 +1,74 @@
+//! A whole run, with signals heard: from a plan to a report.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use gateproof_core::plan::Plan;
+use gateproof_core::report::{RunRecord, Tally};
+
+use super::event::Listener;
+use super::session::{Session, SessionError, SessionOptions};
+
+/// How a run ended.
+#[derive(Debug)]
+pub struct Ended {
+    /// Its record; None when it was interrupted before it had a cluster.
+    pub record: Option<RunRecord>,
+    /// Its report.
+    pub report: Option<PathBuf>,
+    /// Whether a signal ended it.
+    pub interrupted: bool,
+}
+
+impl Ended {
+    /// Whether every check that was asked was as expected, and at least one was.
+    #[must_use]
+    pub fn is_green(&self) -> bool {
+        let Some(record) = &self.record else { return false };
+        !self.interrupted && record.ended_early.is_none() && Tally::of(record.scenarios.iter().flat_map(|s| &s.checks)).is_green()
+    }
+}
+
+/// Provides the cluster, carries out the plan, writes the report and gives the cluster back; Ctrl-C and SIGTERM
+/// end it early with the same clean-up.
+///
+/// # Errors
+/// When the cluster cannot be had or the report cannot be written.
+pub async fn drive(options: &SessionOptions, plan: &Plan, listener: Arc<dyn Listener>) -> Result<Ended, SessionError> {
+    let mut session = tokio::select! {
+        session = Box::pin(Session::begin(options, plan, listener.clone())) => session?,
+        () = signal() => return Ok(Ended { record: None, report: None, interrupted: true }),
+    };
+    let interrupted = tokio::select! {
+        result = Box::pin(session.run(plan)) => { result?; false }
+        () = signal() => true,
+    };
+    if interrupted {
+        session.ended_early("interrupted by a signal");
+    }
+    let (record, report) = session.finish(&*listener).await?;
+    Ok(Ended { record: Some(record), report: Some(report), interrupted })
+}
+
+/// Does some work until it is done or a signal comes: None then. What the work held is dropped, and a lease that is
+/// dropped gives its cluster back.
+pub async fn unless_interrupted<T>(work: impl Future<Output = T>) -> Option<T> {
+    tokio::select! {
+        done = Box::pin(work) => Some(done),
+        () = signal() => None,
+    }
+}
+
+/// Ctrl-C or SIGTERM.
+async fn signal() {
+    let terminated = async {
+        match tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()) {
+            Ok(mut stream) => drop(stream.recv().await),
+            Err(_) => std::future::pending().await,
+        }
+    };
+    tokio::select! {
+        _ = tokio::signal::ctrl_c() => {}
+        () = terminated => {}
+    }
+}

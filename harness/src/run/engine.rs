@@ -1,0 +1,211 @@
+//! One engine for a run: it schedules, changes the cluster, asks and writes down. Trials only wait for their outcome.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use futures::{StreamExt, stream};
+use gateproof_core::names::Namespaced;
+use gateproof_core::outcome::Outcome;
+use gateproof_core::plan::{Plan, PlannedScenario, Stage, StateObjects, objects_in};
+use gateproof_core::report::{ManifestRecord, RunRecord, ScenarioRecord};
+use gateproof_core::scenario::{Change, INTACT, Scenario};
+use k8s_openapi::jiff::Timestamp;
+
+use super::check::{self, Attempts};
+use super::diagnostics::{Diagnostics, Red};
+use super::event::{Event, Listener};
+use super::state::Ground;
+use crate::probe::World;
+
+/// Checks of one state are independent of one another and asked at once, at most so many.
+const AT_ONCE: usize = 8;
+
+/// Runs plans on a cluster that stands.
+pub struct Engine {
+    /// What probes may ask.
+    pub world: World,
+    /// What stands.
+    pub ground: Ground,
+    /// How often a check is asked.
+    pub attempts: Attempts,
+    /// Applies and removes nothing, checks only what is deployed.
+    pub verify_only: bool,
+    /// Whether states that scale a gateway are entered.
+    pub may_scale_gateways: bool,
+    /// Collects what red states leave, where that is wanted.
+    pub diagnostics: Option<Diagnostics>,
+    listener: Arc<dyn Listener>,
+}
+
+impl Engine {
+    /// On this cluster.
+    #[must_use]
+    pub fn new(world: World, ground: Ground, listener: Arc<dyn Listener>) -> Self {
+        Self { world, ground, attempts: Attempts::default(), verify_only: false, may_scale_gateways: true, diagnostics: None, listener }
+    }
+
+    /// Runs every stage of a plan; `save` is called whenever the record has grown.
+    pub async fn run(&mut self, plan: &Plan, record: &mut RunRecord, save: &(dyn Fn(&RunRecord) + Sync)) {
+        for planned in &plan.scenarios {
+            self.listener.on(&Event::ScenarioStarted(planned.scenario.id.clone(), planned.scenario.title.clone()));
+            let at = scenario_record(record, planned);
+            for stage in &planned.stages {
+                self.stage(planned, stage, &mut record.scenarios[at]).await;
+                record.diagnostics = self.diagnostics.as_ref().and_then(Diagnostics::folder);
+                save(record);
+            }
+            let order: Vec<&str> = planned.scenario.checks.iter().map(|c| c.name.as_str()).collect();
+            record.scenarios[at].checks.sort_by_key(|c| order.iter().position(|name| *name == c.name));
+        }
+    }
+
+    async fn stage(&mut self, planned: &PlannedScenario, stage: &Stage, record: &mut ScenarioRecord) {
+        let (since, before) = (Timestamp::now(), record.checks.len());
+        let not_reached = self.ask(planned, stage, record).await;
+        let checks: Vec<_> = record.checks[before..].iter().filter(|c| !c.outcome.is_green()).collect();
+        if let Some(diagnostics) = self.diagnostics.as_mut().filter(|_| !checks.is_empty()) {
+            let began = Instant::now();
+            let name = format!("collect diagnostics of `{}`, state `{}`", planned.scenario.id, stage.state);
+            self.listener.on(&Event::StepStarted(name.clone()));
+            diagnostics.collect(&self.world, &Red { planned, stage, checks, not_reached: not_reached.as_deref(), since }).await;
+            self.listener.on(&Event::StepEnded(name, began.elapsed()));
+        }
+    }
+
+    /// Brings the cluster into a state and asks its checks; says why, when it could not be reached.
+    async fn ask(&mut self, planned: &PlannedScenario, stage: &Stage, record: &mut ScenarioRecord) -> Option<String> {
+        let scenario = &planned.scenario;
+        let mut not_reached = None;
+        let fail =
+            |outcome: Outcome| -> Vec<_> { stage.checks.iter().map(|i| check::unasked(&scenario.checks[*i], outcome.clone())).collect() };
+        let done = if self.verify_only && stage.state != INTACT {
+            fail(Outcome::Skipped { reason: format!("--verify-only: the state `{}` would have to be applied", stage.state) })
+        } else if let Some(gateway) = self.forbidden_scale(scenario, &stage.state) {
+            let reason =
+                format!("the state `{}` scales {gateway}, which is not gateproof's; allow it with --allow-mesh-changes", stage.state);
+            fail(Outcome::Skipped { reason })
+        } else {
+            match self.prepare(planned, stage).await {
+                Err(message) => {
+                    not_reached = Some(message.clone());
+                    fail(Outcome::Error { message })
+                }
+                Ok((stage_record, since, refusals)) => {
+                    self.listener.on(&Event::StageReady(scenario.id.clone(), Box::new(stage_record.clone())));
+                    // Asked again in a state that stood already: nothing was done that the report does not tell yet.
+                    let stood = stage_record.applied.is_empty() && stage_record.removed.is_empty();
+                    if !(stood && record.stages.last().is_some_and(|last| last.state == stage_record.state)) {
+                        record.stages.push(stage_record);
+                    }
+                    let accepted = scenario.variations.iter().any(|v| v.name == stage.state && v.refused);
+                    let refusals = if accepted { Vec::new() } else { refusals };
+                    let asked =
+                        stage.checks.iter().map(|i| check::run(&self.world, &scenario.checks[*i], &since, &refusals, self.attempts));
+                    let mut asked = stream::iter(asked).buffer_unordered(AT_ONCE);
+                    while let Some(done) = asked.next().await {
+                        self.listener.on(&Event::CheckFinished(scenario.id.clone(), Box::new(done.clone())));
+                        record.checks.push(done);
+                    }
+                    return None;
+                }
+            }
+        };
+        for check in done {
+            self.listener.on(&Event::CheckFinished(scenario.id.clone(), Box::new(check.clone())));
+            record.checks.push(check);
+        }
+        not_reached
+    }
+
+    /// A gateway that a state scales though it may not be.
+    fn forbidden_scale(&self, scenario: &Scenario, state: &str) -> Option<Namespaced> {
+        let variation = scenario.variations.iter().find(|v| v.name == state).filter(|_| !self.may_scale_gateways)?;
+        variation.changes.iter().find_map(|change| match change {
+            Change::Scale { workload, .. } if self.ground.gateways.contains(workload) => Some(workload.clone()),
+            _ => None,
+        })
+    }
+
+    async fn prepare(
+        &mut self,
+        planned: &PlannedScenario,
+        stage: &Stage,
+    ) -> Result<(gateproof_core::report::StageRecord, crate::probe::logs::Since, Vec<crate::sync::Refusal>), String> {
+        let target = objects_in(&planned.scenario, &stage.state).map_err(|e| format!("failed to prepare: {e}"))?;
+        let about = planned.scenario.variations.iter().find(|v| v.name == stage.state).map_or("", |v| v.about.as_str());
+        self.enter(planned, &stage.state, about, &target).await
+    }
+
+    /// Brings the cluster into a state, or says in words why not.
+    ///
+    /// # Errors
+    /// The words.
+    pub async fn enter(
+        &mut self,
+        planned: &PlannedScenario,
+        state: &str,
+        about: &str,
+        target: &StateObjects,
+    ) -> Result<(gateproof_core::report::StageRecord, crate::probe::logs::Since, Vec<crate::sync::Refusal>), String> {
+        if self.verify_only {
+            let since = self.world.logs.now();
+            let record = gateproof_core::report::StageRecord {
+                state: state.to_owned(),
+                about: "as it is deployed; nothing was applied".to_owned(),
+                applied: vec![],
+                removed: vec![],
+                notices: vec![],
+                apply_took: 0.0,
+                gate_took: 0.0,
+                gate_facts: vec!["not waited for: nothing was applied".to_owned()],
+            };
+            return Ok((record, since, vec![]));
+        }
+        match self.ground.enter(&self.world, planned, state, about, target).await {
+            Ok(standing) => Ok((standing.record, standing.since, standing.refusals)),
+            Err(error) => Err(format!("failed to bring `{}` into the state `{state}`: {error}", planned.scenario.id)),
+        }
+    }
+
+    /// Takes away what the run applied; everything is tried, and what failed is told in words.
+    pub async fn clear(&mut self) -> Vec<String> {
+        let removed = self.ground.clear().await.map_err(|error| format!("failed to remove what was applied: {error}"));
+        let mark = self.world.gate.remove_mark().await.map_err(|error| format!("failed to remove the gate's mark: {error}"));
+        removed.err().into_iter().chain(mark.err()).collect()
+    }
+}
+
+/// Where the scenario's record stands; made when the scenario is met for the first time.
+fn scenario_record(record: &mut RunRecord, planned: &PlannedScenario) -> usize {
+    let id = &planned.scenario.id;
+    if let Some(at) = record.scenarios.iter().position(|s| s.id == *id) {
+        return at;
+    }
+    record.scenarios.push(blank_scenario(&planned.scenario));
+    record.scenarios.len() - 1
+}
+
+/// A scenario's record before anything ran.
+#[must_use]
+pub fn blank_scenario(scenario: &Scenario) -> ScenarioRecord {
+    ScenarioRecord {
+        id: scenario.id.clone(),
+        title: scenario.title.clone(),
+        mechanism: scenario.mechanism.clone(),
+        tags: scenario.tags.clone(),
+        needs: scenario.needs.clone(),
+        folder: format!("scenarios/{}", scenario.id),
+        manifests: scenario
+            .manifests
+            .iter()
+            .map(|m| ManifestRecord { file: m.file.clone(), objects: m.objects.iter().map(|o| o.key.to_string()).collect() })
+            .collect(),
+        stages: Vec::new(),
+        checks: Vec::new(),
+        not_tested: scenario.not_tested.iter().map(|n| (n.what.clone(), n.why.clone())).collect(),
+        corrections: scenario.corrections.iter().map(|c| (c.claim.clone(), c.instead.clone())).collect(),
+        key_points: scenario.key_points.clone(),
+        might_be_missing: scenario.might_be_missing.clone(),
+        next_work: scenario.next_work.clone(),
+    }
+}

@@ -1,0 +1,21 @@
+//! Carrying out a plan: one engine, its events, its record and its report.
+
+pub mod check;
+pub mod choose;
+pub mod diagnostics;
+pub mod drive;
+pub mod engine;
+pub mod event;
+#[cfg(unix)]
+pub mod owner;
+pub mod prove;
+pub mod reporter;
+pub mod secrets;
+pub mod session;
+pub mod state;
+pub mod trials;
+mod unreached;
+
+pub use check::Attempts;
+pub use event::{Event, Listener};
+pub use session::{Session, SessionError, SessionOptions};

@@ -1,0 +1,202 @@
+//! Is every change noticed? Each manifest left out and each telling field bent, one at a time, on the intact state;
+//! then the intact checks are asked, and at least one has to be red by traffic, a log or a proxy's configuration.
+
+use std::time::{Duration, Instant};
+
+use futures::{StreamExt, stream};
+use gateproof_core::outcome::{EvidenceKind, Mismatch, Outcome};
+use gateproof_core::plan::{Mutation, PlannedScenario, StateObjects, changed, mutations};
+use gateproof_core::report::CheckRecord;
+use gateproof_core::scenario::INTACT;
+
+use super::check::{self, Attempts};
+use super::engine::Engine;
+
+/// What became of one mutation.
+#[derive(Debug, Clone)]
+pub struct Proved {
+    /// The scenario and the mutation.
+    pub id: String,
+    /// What was done, for people.
+    pub about: String,
+    /// How it went.
+    pub verdict: Noticed,
+    /// Seconds, applying and asking included.
+    pub took: f64,
+}
+
+/// How a mutation was noticed, if it was.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Noticed {
+    /// By these checks, each with its first telling mismatch.
+    By(Vec<(String, Mismatch)>),
+    /// The API refused it: no state to notice anything in.
+    Refused(String),
+    /// Red by set-up, a time-out or an analysis alone, which does not count.
+    NotByEvidence(String),
+    /// Every check stayed green.
+    No,
+}
+
+impl Noticed {
+    /// Whether this is a hole in the scenario.
+    #[must_use]
+    pub fn is_hole(&self) -> bool {
+        matches!(self, Self::No | Self::NotByEvidence(_))
+    }
+}
+
+/// Proves one scenario; `report` is told of each mutation as it is done. The scenario's intact checks must be green first.
+///
+/// # Errors
+/// When the intact scenario cannot be brought up or is not green: then nothing can be said of its mutations.
+pub async fn prove(
+    engine: &mut Engine,
+    planned: &PlannedScenario,
+    wanted: &dyn Fn(&Mutation) -> bool,
+    report: &mut (dyn FnMut(&Proved) + Send),
+) -> Result<Vec<Proved>, String> {
+    let scenario = planned.scenario.clone();
+    let intact = StateObjects::intact(&scenario);
+    let (red, error) = attempt(engine, planned, INTACT, &intact, Attempts::default(), None).await;
+    if let Some(error) = error {
+        return Err(error);
+    }
+    if let Some(first) = red.iter().find(|c| !c.outcome.is_green()) {
+        return Err(format!("the intact scenario is not green: `{}`: {:?}", first.name, first.outcome));
+    }
+    let limit = engine.world.line_limit;
+    let mut all = Vec::new();
+    for mutation in mutations(&scenario).into_iter().filter(|m| wanted(m)) {
+        let began = Instant::now();
+        let verdict = match changed(&scenario, &mutation.changes) {
+            Err(error) => Noticed::Refused(format!("the change does not fit: {error}")),
+            Ok(target) => {
+                // Red counts only when it is red again with the full wait: a line that came late is no evidence. Most
+                // mutations are noticed by a line that never comes, so the first look waits for less.
+                engine.world.line_limit = Duration::from_secs(2);
+                let once = Attempts { at_most: 1, ..Attempts::default() };
+                let (checks, error) = attempt(engine, planned, &mutation.id, &target, once, None).await;
+                engine.world.line_limit = limit;
+                match verdict(&checks, error) {
+                    Noticed::By(by) => {
+                        let first: Vec<&str> = by.iter().take(3).map(|(name, _)| name.as_str()).collect();
+                        let (again, error) = attempt(engine, planned, &mutation.id, &target, once, Some(&first)).await;
+                        verdict(&again, error)
+                    }
+                    other => other,
+                }
+            }
+        };
+        let proved =
+            Proved { id: format!("{}: {}", scenario.id, mutation.id), about: mutation.about, verdict, took: began.elapsed().as_secs_f64() };
+        report(&proved);
+        all.push(proved);
+    }
+    Ok(all)
+}
+
+async fn attempt(
+    engine: &mut Engine,
+    planned: &PlannedScenario,
+    state: &str,
+    target: &StateObjects,
+    attempts: Attempts,
+    only: Option<&[&str]>,
+) -> (Vec<CheckRecord>, Option<String>) {
+    let (_, since, refusals) = match engine.enter(planned, state, "", target).await {
+        Ok(standing) => standing,
+        Err(error) => return (Vec::new(), Some(error)),
+    };
+    let scenario = &planned.scenario;
+    let wanted = |name: &str| only.is_none_or(|names| names.contains(&name));
+    let intact = scenario.checks.iter().filter(|c| c.given == INTACT && wanted(&c.name));
+    let asked = intact.map(|c| check::run(&engine.world, c, &since, &refusals, attempts));
+    (stream::iter(asked).buffer_unordered(8).collect().await, None)
+}
+
+fn verdict(checks: &[CheckRecord], error: Option<String>) -> Noticed {
+    if let Some(error) = error {
+        // The API's refusal is about the object, not about the mesh; anything else is a set-up that failed.
+        let refused = error.contains("denied the request") || error.contains("is invalid");
+        return if refused { Noticed::Refused(error) } else { Noticed::NotByEvidence(error) };
+    }
+    let mut by = Vec::new();
+    let mut others = Vec::new();
+    for check in checks {
+        match &check.outcome {
+            // A call that timed out leaves no lines either: nothing of such a check is evidence.
+            Outcome::Failed { mismatches } if mismatches.iter().any(|m| m.observed.contains("timed out")) => {
+                others.push(format!("`{}` timed out", check.name));
+            }
+            Outcome::Failed { mismatches } => match mismatches.iter().find(|m| is_evidence(m)) {
+                Some(mismatch) => by.push((check.name.clone(), mismatch.clone())),
+                None => others.extend(mismatches.first().map(|m| format!("`{}`: {}: {}", check.name, m.what, m.observed))),
+            },
+            Outcome::Error { message } => others.push(format!("`{}`: {message}", check.name)),
+            _ => {}
+        }
+    }
+    match (by.is_empty(), others.is_empty()) {
+        (false, _) => Noticed::By(by),
+        (true, false) => Noticed::NotByEvidence(others.join("; ")),
+        (true, true) => Noticed::No,
+    }
+}
+
+fn is_evidence(mismatch: &Mismatch) -> bool {
+    let kind = matches!(mismatch.by, EvidenceKind::Traffic | EvidenceKind::Log | EvidenceKind::ProxyConfig);
+    // A refused push is put on every check of the state; it is not what the check looked at.
+    kind && mismatch.what != "configuration" && !mismatch.observed.contains("timed out")
+}
+
+/// The results as a Markdown table, holes first, with the score.
+#[must_use]
+pub fn table(all: &[Proved]) -> String {
+    let cell = |text: &str| text.replace('|', "\\|").replace('\n', " ");
+    let mut rows: Vec<&Proved> = all.iter().collect();
+    rows.sort_by_key(|p| !p.verdict.is_hole());
+    let mut out = String::from("| mutation | noticed by | seen | took |\n| --- | --- | --- | --- |\n");
+    for proved in rows {
+        let (by, seen) = match &proved.verdict {
+            Noticed::By(checks) => {
+                let (name, first) = &checks[0];
+                let more = if checks.len() > 1 { format!(" and {} more", checks.len() - 1) } else { String::new() };
+                (format!("{name}{more}"), format!("{}: expected {}, observed {}", first.what, first.expected, first.observed))
+            }
+            Noticed::Refused(why) => ("the API refused it".to_owned(), why.clone()),
+            Noticed::NotByEvidence(why) => ("**NOT by evidence**".to_owned(), why.clone()),
+            Noticed::No => ("**NOT NOTICED**".to_owned(), "every check stayed green".to_owned()),
+        };
+        let seen: String = seen.chars().take(260).collect();
+        out.push_str(&format!(
+            "| {} | {} | {} | {:.1} s |\n",
+            cell(&format!("{} ({})", proved.id, proved.about)),
+            cell(&by),
+            cell(&seen),
+            proved.took
+        ));
+    }
+    let count = |f: fn(&Noticed) -> bool| all.iter().filter(|p| f(&p.verdict)).count();
+    let refused = count(|v| matches!(v, Noticed::Refused(_)));
+    let noticed = count(|v| matches!(v, Noticed::By(_)));
+    out.push_str(&format!("\n{noticed} of {} mutations noticed by evidence, {refused} refused by the API\n", all.len() - refused));
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn mismatch(by: EvidenceKind, observed: &str) -> Mismatch {
+        Mismatch { what: "status".into(), expected: "200".into(), observed: observed.into(), by }
+    }
+
+    #[test]
+    fn an_analysis_or_a_time_out_alone_is_no_evidence() {
+        assert!(is_evidence(&mismatch(EvidenceKind::Traffic, "503")));
+        assert!(!is_evidence(&mismatch(EvidenceKind::Analysis, "IST0101")));
+        assert!(!is_evidence(&mismatch(EvidenceKind::State, "1/2")));
+        assert!(!is_evidence(&mismatch(EvidenceKind::Traffic, "timed out")));
+    }
+}

@@ -1,0 +1,128 @@
+//! The report on disk: a name of its own, written whole or not at all, from the first check on.
+
+use std::fs::{self, OpenOptions};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
+
+use gateproof_core::names::ScenarioId;
+use gateproof_core::report::{RECORD_SCHEMA, RunRecord, file_stem, record_json, render};
+
+/// At least so long between two writes while the run goes on.
+const PAUSE: Duration = Duration::from_secs(2);
+
+/// Writes `STEM.md` and `STEM.json`.
+pub struct Reporter {
+    dir: PathBuf,
+    stem: String,
+    previous: Option<RunRecord>,
+    written: Mutex<Option<Instant>>,
+}
+
+impl Reporter {
+    /// Reserves a name that no other report has, also against a run beside this one.
+    ///
+    /// # Errors
+    /// When the folder cannot be written to.
+    pub fn reserve(dir: &Path, date: &str, provider: &str, scenarios: &[ScenarioId]) -> io::Result<Self> {
+        fs::create_dir_all(dir)?;
+        let previous = newest(dir, provider);
+        loop {
+            let stem = file_stem(date, provider, scenarios, &|stem| dir.join(format!("{stem}.md")).exists());
+            // Created anew, or somebody was faster and the next name is due.
+            match OpenOptions::new().write(true).create_new(true).open(dir.join(format!("{stem}.md"))) {
+                Ok(_) => return Ok(Self { dir: dir.to_owned(), stem, previous, written: Mutex::new(None) }),
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// The Markdown file.
+    #[must_use]
+    pub fn path(&self) -> PathBuf {
+        self.dir.join(format!("{}.md", self.stem))
+    }
+
+    /// The name without ending.
+    #[must_use]
+    pub fn stem(&self) -> &str {
+        &self.stem
+    }
+
+    /// The name of the folder beside the report in which diagnostics go, where there are any.
+    #[must_use]
+    pub fn diagnostics(&self) -> String {
+        format!("{}-diagnostics", self.stem)
+    }
+
+    /// The folder of reports.
+    #[must_use]
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// Writes what there is, unless it was just written.
+    ///
+    /// # Errors
+    /// When the folder cannot be written to.
+    pub fn save(&self, record: &RunRecord) -> io::Result<()> {
+        let due = self.written.lock().expect("no panic holds this lock").is_none_or(|at| at.elapsed() >= PAUSE);
+        if due { self.write(record) } else { Ok(()) }
+    }
+
+    /// Writes the record and the report.
+    ///
+    /// # Errors
+    /// When the folder cannot be written to.
+    pub fn write(&self, record: &RunRecord) -> io::Result<()> {
+        let json = record_json(record).map_err(io::Error::other)?;
+        atomically(&self.dir.join(format!("{}.json", self.stem)), &json)?;
+        atomically(&self.path(), &render(record, self.previous.as_ref()))?;
+        *self.written.lock().expect("no panic holds this lock") = Some(Instant::now());
+        Ok(())
+    }
+}
+
+/// The newest finished record of the same provider in the folder; one that cannot be read is passed over.
+fn newest(dir: &Path, provider: &str) -> Option<RunRecord> {
+    let mut records: Vec<RunRecord> = fs::read_dir(dir)
+        .ok()?
+        .filter_map(|entry| Some(entry.ok()?.path()))
+        .filter(|path| path.extension().is_some_and(|e| e == "json"))
+        .filter_map(|path| serde_json::from_slice(&fs::read(path).ok()?).ok())
+        .filter(|record: &RunRecord| record.schema == RECORD_SCHEMA && record.finished.is_some() && record.provider.name == provider)
+        .collect();
+    records.sort_by(|a, b| a.started.cmp(&b.started));
+    records.pop()
+}
+
+fn atomically(path: &Path, text: &str) -> io::Result<()> {
+    let dir = path.parent().unwrap_or(Path::new("."));
+    let mut file = tempfile::Builder::new().prefix(".gateproof-").permissions(readable()).tempfile_in(dir)?;
+    file.write_all(text.as_bytes())?;
+    file.persist(path)?;
+    Ok(())
+}
+
+#[cfg(unix)]
+fn readable() -> fs::Permissions {
+    use std::os::unix::fs::PermissionsExt;
+    fs::Permissions::from_mode(0o644)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn two_runs_of_a_day_have_two_reports() {
+        let dir = tempfile::tempdir().unwrap();
+        let ids = [ScenarioId::new("10-ingress").unwrap()];
+        let first = Reporter::reserve(dir.path(), "2026-11-21", "kind", &ids).unwrap();
+        let second = Reporter::reserve(dir.path(), "2026-11-21", "kind", &ids).unwrap();
+        assert_ne!(first.path(), second.path());
+        assert!(first.path().exists() && second.path().exists());
+    }
+}

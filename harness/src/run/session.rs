@@ -1,0 +1,484 @@
+//! A run from its first look at the machine to its last line in the report.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use gateproof_core::names::{Namespaced, ObjectKey, ScenarioId};
+use gateproof_core::plan::{Plan, PlannedScenario};
+use gateproof_core::report::{RECORD_SCHEMA, RunRecord, ScenarioRecord, StepRecord, VersionRecord};
+use gateproof_core::scenario::{INTACT, KubeObject, Probe};
+use jiff::Timestamp;
+
+use super::check::Attempts;
+use super::diagnostics::Diagnostics;
+use super::engine::Engine;
+use super::event::{Event, Listener};
+use super::reporter::Reporter;
+use super::secrets;
+use super::state::{Ground, Limits};
+use super::unreached;
+use crate::apply::Applier;
+use crate::kube_ext::{PodHttp, Resources};
+use crate::probe::logs::LogTaps;
+use crate::probe::{RUN_CONFIG_MAP, World};
+use crate::provider::{self, Cluster, ClusterNeeds, Lease, Progress, ProviderError, ProviderOptions};
+use crate::sync::{Gate, Mark};
+
+/// What a run is asked to be.
+#[derive(Debug, Clone)]
+pub struct SessionOptions {
+    /// Where reports go.
+    pub reports: PathBuf,
+    /// How the cluster is provided.
+    pub provider: ProviderOptions,
+    /// Why this provider.
+    pub chosen: String,
+    /// The command line, for the report.
+    pub invoked: String,
+    /// Applies nothing.
+    pub verify_only: bool,
+    /// How often a check is asked.
+    pub attempts: Attempts,
+}
+
+/// Why a run could not begin or end.
+#[derive(Debug, thiserror::Error)]
+pub enum SessionError {
+    /// The cluster could not be had.
+    #[error(transparent)]
+    Provider(#[from] ProviderError),
+    /// It was had and cannot be used.
+    #[error("failed to prepare the cluster: {0}")]
+    Prepare(String),
+    /// The report could not be written.
+    #[error("failed to write the report to {dir}: {source}")]
+    Report {
+        /// The folder.
+        dir: PathBuf,
+        /// Why not.
+        source: std::io::Error,
+    },
+}
+
+/// Steps into the record and to the listener.
+struct Steps {
+    began: Instant,
+    listener: Arc<dyn Listener>,
+    open: Mutex<BTreeMap<String, f64>>,
+    done: Mutex<Vec<StepRecord>>,
+    warnings: Mutex<Vec<String>>,
+}
+
+impl Progress for Steps {
+    fn step_started(&self, name: &str) {
+        self.open.lock().expect("no panic holds this lock").insert(name.to_owned(), self.began.elapsed().as_secs_f64());
+        self.listener.on(&Event::StepStarted(name.to_owned()));
+    }
+    fn step_ended(&self, name: &str, took: Duration) {
+        let began = self.open.lock().expect("no panic holds this lock").remove(name).unwrap_or_default();
+        let step = StepRecord { name: name.to_owned(), began, took: took.as_secs_f64() };
+        self.done.lock().expect("no panic holds this lock").push(step);
+        self.listener.on(&Event::StepEnded(name.to_owned(), took));
+    }
+    fn warn(&self, text: &str) {
+        self.warnings.lock().expect("no panic holds this lock").push(text.to_owned());
+        self.listener.on(&Event::Warning(text.to_owned()));
+    }
+}
+
+/// A run that has its cluster.
+pub struct Session {
+    lease: Lease,
+    engine: Engine,
+    record: RunRecord,
+    reporter: Reporter,
+    steps: Arc<Steps>,
+    keep: bool,
+    /// What was to be run, for the checks that are not reached.
+    plans: Vec<Plan>,
+}
+
+impl Session {
+    /// Provides what the plan needs and prepares to carry it out.
+    ///
+    /// # Errors
+    /// When the cluster cannot be had or used, or the report has no place.
+    pub async fn begin(options: &SessionOptions, plan: &Plan, listener: Arc<dyn Listener>) -> Result<Self, SessionError> {
+        let ids: Vec<ScenarioId> = plan.scenarios.iter().map(|s| s.scenario.id.clone()).collect();
+        Self::begin_open(options, plan, plan, &ids, listener).await
+    }
+
+    /// The same for a run that does not know yet all that it will be asked. `all` is whatever may come; the gateways are
+    /// those of `plan`, and [`Session::extend`] adds to them. Hosts outside and certificates are those of `all` from the
+    /// start: pods read the CAs once, when they begin. `names` go into the report's file name.
+    ///
+    /// # Errors
+    /// As [`Session::begin`].
+    pub async fn begin_open(
+        options: &SessionOptions,
+        plan: &Plan,
+        all: &Plan,
+        names: &[ScenarioId],
+        listener: Arc<dyn Listener>,
+    ) -> Result<Self, SessionError> {
+        // Two TLS providers in one process make rustls panic at the first use: say which.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let started = Timestamp::now();
+        let steps = Arc::new(Steps {
+            began: Instant::now(),
+            listener: listener.clone(),
+            open: Mutex::default(),
+            done: Mutex::default(),
+            warnings: Mutex::default(),
+        });
+        let lease = provider::up(&options.provider, &needs(plan, all), &*steps).await?;
+        match Self::prepare(options, all, names, listener, started, &lease, steps.clone()).await {
+            Ok((engine, record, reporter)) => {
+                let keep = options.provider.keep;
+                Ok(Self { lease, engine, record, reporter, steps, keep, plans: vec![plan.clone()] })
+            }
+            Err(error) => {
+                let _ = lease.down(&*steps).await;
+                Err(error)
+            }
+        }
+    }
+
+    async fn prepare(
+        options: &SessionOptions,
+        plan: &Plan,
+        names: &[ScenarioId],
+        listener: Arc<dyn Listener>,
+        started: Timestamp,
+        cluster: &Cluster,
+        steps: Arc<Steps>,
+    ) -> Result<(Engine, RunRecord, Reporter), SessionError> {
+        let date = started.strftime("%Y-%m-%d").to_string();
+        let reporter = Reporter::reserve(&options.reports, &date, &cluster.record.name, names)
+            .map_err(|source| SessionError::Report { dir: options.reports.clone(), source })?;
+        let prepare = |what: String| move |e: String| SessionError::Prepare(format!("{what}: {e}"));
+
+        let client = cluster.client.clone();
+        let certificates = &plan.certificates;
+        let (mut run_secrets, objects) = secrets::make(certificates, &cluster.outside_ca_pem, &cluster.outside_fingerprints)
+            .map_err(|e| SessionError::Prepare(e.to_string()))?;
+        if options.verify_only {
+            let homes: BTreeSet<&String> =
+                plan.scenarios.iter().flat_map(|s| s.beneath.iter().chain([&s.scenario])).flat_map(|s| &s.run_config).collect();
+            for text in secrets::from_cluster(&client, &mut run_secrets, certificates, &homes).await {
+                steps.warn(&text);
+            }
+        }
+        let mesh = &cluster.mesh;
+        let resources = Resources::new(client.clone());
+        let http = PodHttp::new(client.clone());
+        let mark = if options.verify_only { Mark::None } else { mesh.mark };
+        let gate = Gate::new(client.clone(), http.clone(), resources.clone(), &mesh.root_namespace).in_a_mesh_of_others(
+            &mesh.istiod_selector,
+            mark,
+            mesh.proxies.clone(),
+        );
+        let gateways: Vec<Namespaced> = cluster.gateways.iter().map(|g| g.at.clone()).collect();
+        let version = |what: &str| cluster.versions.iter().find(|v| v.what == what).map(|v| v.observed.clone());
+        let world = World {
+            client: client.clone(),
+            http,
+            gate,
+            logs: LogTaps::new(client.clone()),
+            entrances: entrances(cluster),
+            secrets: run_secrets,
+            tool_access: match &mesh.context {
+                Some(context) => ["--context".into(), context.into()],
+                None => ["--kubeconfig".into(), cluster.kubeconfig.clone().into()],
+            },
+            services: mesh.services.clone(),
+            istioctl: cluster.tools.istioctl.clone(),
+            istioctl_version: version("istioctl"),
+            control_plane_version: version("Istio control plane").unwrap_or_else(|| "unknown".to_owned()),
+            run_config_namespace: plan
+                .scenarios
+                .iter()
+                .flat_map(|s| s.beneath.iter().chain([&s.scenario]))
+                .find_map(|s| s.run_config.first().cloned()),
+            line_limit: Duration::from_secs(5),
+            calls: AtomicU64::new(0),
+        };
+        // The homes of gateways that may still come are kept too: removing one later would take the gateway with it.
+        let homes = gateways.iter().chain(plan.gateways.iter().map(|g| &g.at)).map(|at| at.namespace.clone());
+        let kept: BTreeSet<String> = homes.chain([mesh.root_namespace.clone(), "default".to_owned()]).collect();
+        let mut applier = Applier::new(client.clone(), resources, cluster.images.clone(), kept.iter().cloned().collect());
+        if mesh.ours {
+            applier = applier.leaving_namespaces();
+        } else {
+            let declared = objects_of(plan)
+                .map(|o| if o.key.kind == "Namespace" { o.key.name.clone() } else { o.key.namespace.clone().unwrap_or_default() });
+            applier = applier.looking_for_leftovers_only_in(declared.chain(kept).collect());
+        }
+        let mut ground = Ground {
+            applier,
+            secrets: objects.into_iter().map(|o| (place(&o), o)).collect(),
+            scaled: BTreeMap::new(),
+            rolled_out: BTreeSet::new(),
+            gateways,
+            istiod: mesh.istiod.clone(),
+            ours: mesh.ours,
+            limits: Limits::default(),
+        };
+        if !options.verify_only {
+            let name = "remove what a killed run left";
+            steps.step_started(name);
+            let began = Instant::now();
+            let left = ground.remove_leftovers(plan).await;
+            steps.step_ended(name, began.elapsed());
+            for key in left.map_err(|e| prepare("removing what an earlier run left".to_owned())(e.to_string()))? {
+                steps.warn(&format!("{key} was left by an earlier run and is removed"));
+            }
+        }
+        world
+            .logs
+            .follow(&ground.gateways.iter().map(|g| (g.clone(), None)).collect::<Vec<_>>())
+            .await
+            .map_err(|e| SessionError::Prepare(e.to_string()))?;
+        let mut versions = cluster.versions.clone();
+        versions.extend(envoy_versions(&world, &ground.gateways).await);
+        let record = RunRecord {
+            schema: RECORD_SCHEMA,
+            started: started.to_string(),
+            finished: None,
+            gateproof: env!("CARGO_PKG_VERSION").to_owned(),
+            invoked: options.invoked.clone(),
+            provider: gateproof_core::report::ProviderRecord { chosen: options.chosen.clone(), ..cluster.record.clone() },
+            versions,
+            warnings: Vec::new(),
+            outside: cluster.outside.clone(),
+            gateways: cluster.gateways.clone(),
+            preflight: cluster.preflight.clone(),
+            steps: Vec::new(),
+            scenarios: Vec::new(),
+            reproduce: Vec::new(),
+            diagnostics: None,
+            ended_early: None,
+        };
+        let mut engine = Engine::new(world, ground, listener);
+        engine.attempts = options.attempts;
+        engine.verify_only = options.verify_only;
+        engine.may_scale_gateways = mesh.may_scale_gateways;
+        let istiod = engine.ground.istiod.clone();
+        engine.diagnostics = Some(Diagnostics::new(reporter.dir(), reporter.diagnostics(), started, Resources::new(client), istiod));
+        Ok((engine, record, reporter))
+    }
+
+    /// Carries out a plan. May be called again with another part of the catalogue.
+    ///
+    /// # Errors
+    /// When the report cannot be written.
+    pub async fn run(&mut self, plan: &Plan) -> Result<(), SessionError> {
+        self.plans.push(plan.clone());
+        let (reporter, steps) = (&self.reporter, &self.steps);
+        let save = |record: &RunRecord| {
+            let mut record = record.clone();
+            take_steps(&mut record, steps);
+            if let Err(error) = reporter.save(&record) {
+                steps.warn(&format!("the report could not be saved: {error}"));
+            }
+        };
+        self.engine.run(plan, &mut self.record, &save).await;
+        Ok(())
+    }
+
+    /// Adds to the cluster the gateways that this plan needs and that it does not have yet. `plan` is all that was asked so
+    /// far, `all` as in [`Session::begin_open`].
+    ///
+    /// # Errors
+    /// When they cannot be had.
+    pub async fn extend(&mut self, options: &ProviderOptions, plan: &Plan, all: &Plan) -> Result<(), SessionError> {
+        let there: BTreeSet<&Namespaced> = self.engine.ground.gateways.iter().collect();
+        if plan.gateways.iter().all(|g| there.contains(&g.at)) {
+            return Ok(());
+        }
+        self.lease.extend(options, &needs(plan, all), &*self.steps).await?;
+        let cluster: &Cluster = &self.lease;
+        let gateways: Vec<Namespaced> = cluster.gateways.iter().map(|g| g.at.clone()).collect();
+        let added: Vec<Namespaced> = gateways.iter().filter(|g| !there.contains(g)).cloned().collect();
+        self.engine.world.entrances = entrances(cluster);
+        self.engine
+            .world
+            .logs
+            .follow(&added.iter().map(|g| (g.clone(), None)).collect::<Vec<_>>())
+            .await
+            .map_err(|e| SessionError::Prepare(e.to_string()))?;
+        self.record.versions.extend(envoy_versions(&self.engine.world, &added).await);
+        self.record.gateways.clone_from(&cluster.gateways);
+        self.record.outside.clone_from(&cluster.outside);
+        self.engine.ground.gateways = gateways;
+        Ok(())
+    }
+
+    /// Where the report is.
+    #[must_use]
+    pub fn report(&self) -> PathBuf {
+        self.reporter.path()
+    }
+
+    /// Writes what there is of the report, now.
+    pub fn save(&mut self) {
+        take_steps(&mut self.record, &self.steps);
+        if let Err(error) = self.reporter.write(&self.record) {
+            self.steps.warn(&format!("the report could not be saved: {error}"));
+        }
+    }
+
+    /// The engine, for commands that change states by themselves.
+    pub fn engine(&mut self) -> &mut Engine {
+        &mut self.engine
+    }
+
+    /// Notes why the run ends before its time; the checks that it did not come to are then recorded with that reason.
+    pub fn ended_early(&mut self, why: &str) {
+        self.record.ended_early = Some(why.to_owned());
+    }
+
+    /// Leaves everything as it stands, on a kept cluster, without a report; returns the kubeconfig's path.
+    /// The next run on the cluster removes what is left.
+    ///
+    /// # Errors
+    /// When the cluster cannot be given back.
+    pub async fn leave(self) -> Result<PathBuf, SessionError> {
+        let kubeconfig = self.lease.kubeconfig.clone();
+        self.lease.down(&*self.steps).await?;
+        Ok(kubeconfig)
+    }
+
+    /// Writes the report, gives the cluster back, and returns the record and the report's path.
+    ///
+    /// # Errors
+    /// When the report cannot be written or the cluster cannot be given back.
+    pub async fn finish(mut self, listener: &dyn Listener) -> Result<(RunRecord, PathBuf), SessionError> {
+        if let Some(why) = self.record.ended_early.clone() {
+            for plan in &self.plans {
+                unreached::fill(&mut self.record, plan, &why);
+            }
+            // Broken off between the collection and the record of it.
+            let folder = self.engine.diagnostics.as_ref().and_then(Diagnostics::folder);
+            self.record.diagnostics = self.record.diagnostics.take().or(folder);
+        }
+        let kept = self.keep || self.record.provider.origin.starts_with("reused") || !self.lease.mesh.ours;
+        if kept && !self.engine.verify_only {
+            let (name, began) = ("remove what was applied", Instant::now());
+            self.steps.step_started(name);
+            let failed = self.engine.clear().await;
+            self.steps.step_ended(name, began.elapsed());
+            // A run that leaves something behind is not green, whatever its checks said.
+            for text in failed {
+                self.steps.warn(&text);
+                self.record.ended_early.get_or_insert(text);
+            }
+        }
+        self.record.reproduce = reproduce(&self.record.scenarios, self.lease.mesh.context.as_deref());
+        let down = self.lease.down(&*self.steps).await;
+        take_steps(&mut self.record, &self.steps);
+        self.record.finished = Some(Timestamp::now().to_string());
+        self.reporter.write(&self.record).map_err(|source| SessionError::Report { dir: self.reporter.dir().to_owned(), source })?;
+        let path = self.reporter.path();
+        listener.on(&Event::Finished(Box::new(self.record.clone()), path.clone()));
+        down?;
+        Ok((self.record, path))
+    }
+}
+
+fn take_steps(record: &mut RunRecord, steps: &Steps) {
+    record.steps = steps.done.lock().expect("no panic holds this lock").clone();
+    record.warnings = steps.warnings.lock().expect("no panic holds this lock").clone();
+}
+
+fn place(object: &KubeObject) -> Namespaced {
+    Namespaced { namespace: object.key.namespace.clone().unwrap_or_default(), name: object.key.name.clone() }
+}
+
+fn entrances(cluster: &Cluster) -> BTreeMap<(Namespaced, u16), std::net::SocketAddr> {
+    let ports = cluster.gateways.iter().flat_map(|g| [80, 443].map(|port| (g.at.clone(), port)));
+    ports.filter_map(|(at, port)| Some(((at.clone(), port), cluster.outside_address(&at, port).ok()?))).collect()
+}
+
+/// Every object that a plan may apply.
+fn objects_of(plan: &Plan) -> impl Iterator<Item = &KubeObject> {
+    let scenarios = plan.scenarios.iter().flat_map(|s| s.beneath.iter().chain([&s.scenario]));
+    scenarios.flat_map(|s| s.manifests.iter().chain(&s.extra_manifests)).flat_map(|m| &m.objects)
+}
+
+/// What a plan wants of its cluster: its gateways with their homes, and every host outside that `all` declares.
+#[must_use]
+pub fn needs(plan: &Plan, all: &Plan) -> ClusterNeeds {
+    let homes: BTreeSet<&str> = plan.gateways.iter().map(|g| g.at.namespace.as_str()).collect();
+    let scenarios = plan.scenarios.iter().flat_map(|s| s.beneath.iter().chain([&s.scenario]));
+    let mut namespaces: BTreeMap<String, KubeObject> = BTreeMap::new();
+    for object in scenarios.flat_map(|s| &s.manifests).flat_map(|m| &m.objects) {
+        if object.key.kind == "Namespace" && homes.contains(object.key.name.as_str()) {
+            namespaces.insert(object.key.name.clone(), object.clone());
+        }
+    }
+    let mut objects: BTreeSet<ObjectKey> = objects_of(plan).map(|o| o.key.clone()).collect();
+    let core = |kind: &str, namespace: &str, name: &str| ObjectKey {
+        api_version: "v1".to_owned(),
+        kind: kind.to_owned(),
+        namespace: Some(namespace.to_owned()),
+        name: name.to_owned(),
+    };
+    objects.extend(plan.certificates.iter().map(|c| core("Secret", &c.secret.namespace, &c.secret.name)));
+    let scenarios = || plan.scenarios.iter().flat_map(|s| s.beneath.iter().chain([&s.scenario]));
+    objects.extend(scenarios().flat_map(|s| &s.run_config).map(|ns| core("ConfigMap", ns, RUN_CONFIG_MAP)));
+    let analyzes = |s: &PlannedScenario| s.selected_checks().any(|i| matches!(s.scenario.checks[i].probe, Probe::Analyze { .. }));
+    ClusterNeeds {
+        gateways: plan.gateways.clone(),
+        outside: all.outside.clone(),
+        namespaces: namespaces.into_values().collect(),
+        objects: objects.into_iter().collect(),
+        istioctl: plan.scenarios.iter().any(analyzes),
+    }
+}
+
+/// Envoy's own version in each gateway: a stock build shows as such.
+async fn envoy_versions(world: &World, gateways: &[Namespaced]) -> Vec<VersionRecord> {
+    let mut out = Vec::new();
+    for gateway in gateways {
+        let Ok(target) = crate::probe::exec::target(&world.client, gateway, None).await else { continue };
+        let answer = world.http.get(&target.namespace, &target.pod, 15000, "/server_info", Duration::from_secs(5)).await;
+        let info: Option<serde_json::Value> = answer.ok().and_then(|body| serde_json::from_slice(&body).ok());
+        if let Some(version) = info.as_ref().and_then(|i| i["version"].as_str()) {
+            out.push(VersionRecord { what: format!("Envoy in {gateway}"), observed: version.to_owned(), declared: None });
+        }
+    }
+    out
+}
+
+/// Commands that make the same cluster, run the same checks, and bring it into each state to repeat a check by hand.
+fn reproduce(scenarios: &[ScenarioRecord], context: Option<&str>) -> Vec<String> {
+    let names: Vec<String> = scenarios.iter().map(|s| s.id.to_string()).collect();
+    if let Some(context) = context {
+        return vec![
+            "git clone REPOSITORY gateproof && cd gateproof".to_owned(),
+            format!("GATEPROOF_PROVIDER=existing GATEPROOF_CONTEXT={context} cargo test --test scenarios"),
+            "# commands printed in this report speak to the current context; for this cluster".to_owned(),
+            format!("alias kubectl='kubectl --context {context}' istioctl='istioctl --context {context}'"),
+        ];
+    }
+    let mut lines = vec![
+        "git clone REPOSITORY gateproof && cd gateproof".to_owned(),
+        "cargo test --test scenarios".to_owned(),
+        String::new(),
+        "# the same scenarios on a cluster that is kept".to_owned(),
+        format!("cargo run -- run --keep {}", names.join(" ")),
+        String::new(),
+        "# to repeat a check by hand: bring the kept cluster into the check's state, then use the command in its row".to_owned(),
+    ];
+    for scenario in scenarios {
+        for stage in &scenario.stages {
+            let state = if stage.state == INTACT { String::new() } else { format!(" '{}'", stage.state.replace('\'', r"'\''")) };
+            lines.push(format!("eval \"$(cargo run -q -- hold {}{state})\"", scenario.id));
+        }
+    }
+    lines
+}

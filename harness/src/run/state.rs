@@ -1,0 +1,304 @@
+//! From the state that stands to the state that is wanted: what goes, what comes, what is waited for.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::{Duration, Instant};
+
+use gateproof_core::names::{Namespaced, ObjectKey, ScenarioId};
+use gateproof_core::plan::{Plan, PlannedScenario, StateObjects, apply_waves, dangling};
+use gateproof_core::report::StageRecord;
+use gateproof_core::scenario::KubeObject;
+
+use super::secrets::run_config;
+use crate::apply::{Applier, ApplyError};
+use crate::probe::logs::Since;
+use crate::probe::{ProbeError, World};
+use crate::sync::{GateError, Refusal, Wanted};
+
+/// How long a state may take.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// Roll-outs and removals, each.
+    pub ready: Duration,
+    /// The gate.
+    pub gate: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { ready: Duration::from_secs(120), gate: Duration::from_secs(45) }
+    }
+}
+
+/// Why a state was not reached.
+#[derive(Debug, thiserror::Error)]
+pub enum StateError {
+    /// Applying or removing failed.
+    #[error(transparent)]
+    Apply(#[from] ApplyError),
+    /// The proxies did not follow.
+    #[error("the proxies do not have the configuration: {0}")]
+    Gate(#[from] GateError),
+    /// Logs could not be followed.
+    #[error("following logs: {0}")]
+    Logs(#[from] ProbeError),
+}
+
+/// A state that stands.
+pub struct Standing {
+    /// For the report.
+    pub record: StageRecord,
+    /// Where the logs stood before anything was changed.
+    pub since: Since,
+    /// Pushes that proxies refused.
+    pub refusals: Vec<Refusal>,
+}
+
+/// The cluster's side of a run: what stands in it, and how to change that.
+pub struct Ground {
+    /// Objects.
+    pub applier: Applier,
+    /// Generated TLS secrets, by the secret's place.
+    pub secrets: BTreeMap<Namespaced, KubeObject>,
+    /// Deployments whose replicas a state has set, with what they had.
+    pub scaled: BTreeMap<Namespaced, u32>,
+    /// Deployments that have been seen rolled out since they were last applied.
+    pub rolled_out: BTreeSet<ObjectKey>,
+    /// Gateways, whose logs are always followed.
+    pub gateways: Vec<Namespaced>,
+    /// The root namespace's istiod Deployment.
+    pub istiod: Namespaced,
+    /// Whether the cluster is ours, so that gateways that a killed run left without replicas are scaled up again.
+    pub ours: bool,
+    /// Time limits.
+    pub limits: Limits,
+}
+
+/// Kinds that scenarios are made of, beside those of the plan at hand.
+const OF_ANY_SCENARIO: [(&str, &str); 13] = [
+    ("v1", "Service"),
+    ("v1", "ServiceAccount"),
+    ("apps/v1", "Deployment"),
+    ("networking.istio.io/v1", "Gateway"),
+    ("networking.istio.io/v1", "VirtualService"),
+    ("networking.istio.io/v1", "DestinationRule"),
+    ("networking.istio.io/v1", "ServiceEntry"),
+    ("networking.istio.io/v1", "Sidecar"),
+    ("networking.istio.io/v1alpha3", "EnvoyFilter"),
+    ("security.istio.io/v1", "AuthorizationPolicy"),
+    ("security.istio.io/v1", "PeerAuthentication"),
+    ("security.istio.io/v1", "RequestAuthentication"),
+    ("telemetry.istio.io/v1", "Telemetry"),
+];
+
+type Desired = BTreeMap<ObjectKey, (KubeObject, ScenarioId)>;
+
+fn deployments(desired: &Desired) -> Vec<Namespaced> {
+    let deployments = desired.keys().filter(|k| k.kind == "Deployment");
+    deployments.filter_map(|k| Some(Namespaced { namespace: k.namespace.clone()?, name: k.name.clone() })).collect()
+}
+
+impl Ground {
+    /// Everything that stands in a state: the scenarios beneath, what the harness provides, and the state's own objects.
+    fn desired(&self, world: &World, planned: &PlannedScenario, target: &StateObjects) -> Desired {
+        let mut desired = Desired::new();
+        let mut add = |object: &KubeObject, id: &ScenarioId| {
+            desired.insert(object.key.clone(), (object.clone(), id.clone()));
+        };
+        for scenario in planned.beneath.iter().chain([&planned.scenario]) {
+            for certificate in &scenario.certificates {
+                if let Some(secret) = self.secrets.get(&certificate.secret) {
+                    add(secret, &scenario.id);
+                }
+            }
+            for namespace in &scenario.run_config {
+                add(&run_config(namespace, &world.secrets), &scenario.id);
+            }
+        }
+        for scenario in &planned.beneath {
+            for object in scenario.manifests.iter().flat_map(|m| &m.objects) {
+                add(object, &scenario.id);
+            }
+        }
+        for object in &target.objects {
+            add(object, &planned.scenario.id);
+        }
+        desired
+    }
+
+    /// Brings the cluster into a state and waits until the proxies have it.
+    ///
+    /// # Errors
+    /// When an object is refused, something does not become ready or does not go, or the proxies do not follow in time.
+    pub async fn enter(
+        &mut self,
+        world: &World,
+        planned: &PlannedScenario,
+        state: &str,
+        about: &str,
+        target: &StateObjects,
+    ) -> Result<Standing, StateError> {
+        let began = Instant::now();
+        let since = world.logs.now();
+        let before = world.gate.before().await?;
+        let desired = self.desired(world, planned, target);
+        let mut record = StageRecord {
+            state: state.to_owned(),
+            about: about.to_owned(),
+            applied: Vec::new(),
+            removed: Vec::new(),
+            notices: {
+                let own: Vec<&KubeObject> = target.objects.iter().collect();
+                dangling(&own, &planned.known())
+            },
+            apply_took: 0.0,
+            gate_took: 0.0,
+            gate_facts: Vec::new(),
+        };
+        let removed = self.remove_all_but(&desired).await?;
+        record.removed = removed.iter().map(ToString::to_string).collect();
+        self.unscale(&target.scale).await?;
+        record.applied = self.apply(&desired).await?;
+        for (workload, replicas) in &target.scale {
+            // Noted before it is done: a run that is broken off in between scales back all the same.
+            if !self.scaled.contains_key(workload) {
+                self.scaled.insert(workload.clone(), self.applier.replicas(workload).await?);
+            }
+            self.applier.scale(workload, *replicas, self.limits.ready).await?;
+            record.applied.push(format!("Deployment {workload} scaled to {replicas}"));
+        }
+        record.apply_took = began.elapsed().as_secs_f64();
+
+        let gate_began = Instant::now();
+        let applied = self.applier.standing().iter().map(|(key, standing)| (key.clone(), standing.revision.clone())).collect();
+        let changed = self.changed_kinds(&record.applied, &removed);
+        let opened =
+            world.gate.open(&Wanted { applied, removed, changed, workloads: deployments(&desired), before }, self.limits.gate).await?;
+        record.gate_facts = opened.facts;
+        record.gate_took = gate_began.elapsed().as_secs_f64();
+        record.notices.extend(opened.refusals.iter().map(|r| format!("{} refused {}: {}", r.proxy, r.resource_type, r.message)));
+        self.follow(world, &desired).await?;
+        Ok(Standing { record, since, refusals: opened.refusals })
+    }
+
+    async fn remove_all_but(&mut self, desired: &Desired) -> Result<Vec<ObjectKey>, ApplyError> {
+        let gone: Vec<KubeObject> = self
+            .applier
+            .standing()
+            .iter()
+            .filter(|(key, _)| !desired.contains_key(*key))
+            .map(|(key, standing)| KubeObject { key: key.clone(), value: standing.declared.clone(), line: 0 })
+            .collect();
+        let refs: Vec<&KubeObject> = gone.iter().collect();
+        let mut waves: Vec<Vec<ObjectKey>> =
+            apply_waves(&refs).waves.iter().rev().map(|wave| wave.iter().map(|i| gone[*i].key.clone()).collect()).collect();
+        // A namespace waits 5 s before it goes (Kubernetes' namespaceDeletionGracePeriod), whatever is in it:
+        // its deletion is begun together with that of its workloads, after the configuration that names them.
+        if let Some(first) = waves.iter().position(|wave| wave.iter().any(is_workload))
+            && waves.iter().flatten().any(|key| key.kind == "Namespace")
+        {
+            let together = waves.split_off(first).concat();
+            waves.push(together);
+        }
+        for keys in waves {
+            self.rolled_out.retain(|key| !keys.contains(key));
+            self.applier.remove_all(&keys, self.limits.ready).await?;
+        }
+        Ok(gone.into_iter().map(|object| object.key).collect())
+    }
+
+    async fn unscale(&mut self, keep: &BTreeMap<Namespaced, u32>) -> Result<(), ApplyError> {
+        let back: Vec<(Namespaced, u32)> =
+            self.scaled.iter().filter(|(w, _)| !keep.contains_key(*w)).map(|(w, n)| (w.clone(), *n)).collect();
+        for (workload, replicas) in back {
+            self.applier.scale(&workload, replicas, self.limits.ready).await?;
+            self.scaled.remove(&workload);
+        }
+        Ok(())
+    }
+
+    async fn apply(&mut self, desired: &Desired) -> Result<Vec<String>, ApplyError> {
+        let changed: Vec<&(KubeObject, ScenarioId)> = desired
+            .values()
+            .filter(|(object, _)| self.applier.standing().get(&object.key).is_none_or(|s| s.declared != object.value))
+            .collect();
+        let objects: Vec<&KubeObject> = changed.iter().map(|(object, _)| object).collect();
+        let waves = apply_waves(&objects).waves;
+        let mut names = Vec::new();
+        let mut waiting = Vec::new();
+        for wave in waves {
+            let mut by_scenario: BTreeMap<&ScenarioId, Vec<_>> = BTreeMap::new();
+            for i in wave {
+                let (object, scenario) = changed[i];
+                by_scenario.entry(scenario).or_default().push((object.key.clone(), object.value.clone()));
+            }
+            for (scenario, batch) in by_scenario {
+                self.applier.apply_all(&batch, scenario).await?;
+                names.extend(batch.iter().map(|(key, _)| key.to_string()));
+                let (crds, rest): (Vec<_>, Vec<_>) =
+                    batch.into_iter().map(|(key, _)| key).partition(|k| k.kind == "CustomResourceDefinition");
+                self.applier.until_ready(&crds, self.limits.ready).await?;
+                waiting.extend(rest);
+            }
+        }
+        // Those that an earlier state waited for in vain are waited for again: a state stands when all of it does.
+        for key in &waiting {
+            self.rolled_out.remove(key);
+        }
+        let due: Vec<ObjectKey> = desired.keys().filter(|k| k.kind == "Deployment" && !self.rolled_out.contains(*k)).cloned().collect();
+        self.applier.until_ready(&due, self.limits.ready).await?;
+        self.rolled_out.extend(due);
+        Ok(names)
+    }
+
+    /// Whether an Istio object was applied or removed on the way into this state.
+    fn changed_kinds(&self, applied: &[String], removed: &[ObjectKey]) -> bool {
+        let istio = |key: &ObjectKey| key.group().ends_with(".istio.io");
+        removed.iter().any(istio) || self.applier.standing().keys().filter(|k| istio(k)).any(|k| applied.contains(&k.to_string()))
+    }
+
+    async fn follow(&self, world: &World, desired: &Desired) -> Result<(), ProbeError> {
+        let deployments = deployments(desired).into_iter().map(|workload| (workload, None));
+        let gateways = self.gateways.iter().map(|g| (g.clone(), None));
+        let istiod = std::iter::once((self.istiod.clone(), Some("discovery".to_owned())));
+        world.logs.follow(&deployments.chain(gateways).chain(istiod).collect::<Vec<_>>()).await
+    }
+
+    /// Removes what a killed run left on a kept cluster, and scales its gateways up again.
+    ///
+    /// # Errors
+    /// When the API refuses, or something stays.
+    pub async fn remove_leftovers(&mut self, plan: &Plan) -> Result<Vec<ObjectKey>, ApplyError> {
+        let mut kinds: BTreeSet<(String, String)> =
+            [("v1", "Secret"), ("v1", "ConfigMap")].map(|(v, k)| (v.to_owned(), k.to_owned())).into();
+        // A killed run may have been of other scenarios. In a mesh of others only the plan's kinds may be listable.
+        if self.ours {
+            kinds.extend(OF_ANY_SCENARIO.map(|(v, k)| (v.to_owned(), k.to_owned())));
+        }
+        for scenario in plan.scenarios.iter().flat_map(|s| s.beneath.iter().chain([&s.scenario])) {
+            let manifests = scenario.manifests.iter().chain(&scenario.extra_manifests);
+            kinds.extend(manifests.flat_map(|m| &m.objects).map(|o| (o.key.api_version.clone(), o.key.kind.clone())));
+        }
+        let left = self.applier.remove_leftovers(&kinds.into_iter().collect::<Vec<_>>(), self.limits.ready).await?;
+        for gateway in self.gateways.iter().filter(|_| self.ours) {
+            self.applier.at_least_one(gateway, self.limits.ready).await?;
+        }
+        Ok(left)
+    }
+
+    /// Takes away everything that this run applied, and waits until it is gone.
+    ///
+    /// # Errors
+    /// When the API refuses, or something stays.
+    pub async fn clear(&mut self) -> Result<Vec<ObjectKey>, ApplyError> {
+        // Whatever one step meets, the other is done.
+        let unscaled = self.unscale(&BTreeMap::new()).await;
+        let removed = self.remove_all_but(&Desired::new()).await;
+        unscaled?;
+        removed
+    }
+}
+
+/// Whether an object runs pods.
+fn is_workload(key: &ObjectKey) -> bool {
+    matches!(key.kind.as_str(), "Deployment" | "StatefulSet" | "DaemonSet" | "Job" | "CronJob" | "Pod" | "ReplicaSet")
+}
