@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
 
-use gateproof::cli::{EXIT_CLUSTER, EXIT_GREEN, EXIT_INPUT, EXIT_INTERRUPTED, EXIT_RED, Lines, exit_of};
+use gateproof::cli::{ENGINE_STACK, EXIT_CLUSTER, EXIT_GREEN, EXIT_INPUT, EXIT_INTERRUPTED, EXIT_RED, Lines, exit_of};
 use gateproof::run::choose::Environment;
 use gateproof::run::drive::{Ended, drive};
 use gateproof::run::owner::{self, Reply};
@@ -28,8 +28,6 @@ impl Listener for Both {
         self.0.on(event);
     }
 }
-
-const ENGINE_STACK: usize = 16 << 20;
 
 type Run = JoinHandle<Result<Ended, SessionError>>;
 

@@ -36,8 +36,7 @@ pub fn kubeconfig(cluster: &str) -> Result<PathBuf, ProviderError> {
     Ok(kind::state::StateDir::of(cluster)?.kubeconfig())
 }
 
-/// The field manager of every server-side apply of gateproof.
-pub const FIELD_MANAGER: &str = "gateproof";
+pub use crate::sync::FIELD_MANAGER;
 
 /// What a run wants of its cluster.
 #[derive(Debug, Clone, Default)]

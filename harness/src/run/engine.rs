@@ -18,7 +18,7 @@ use super::state::Ground;
 use crate::probe::World;
 
 /// Checks of one state are independent of one another and asked at once, at most so many.
-const AT_ONCE: usize = 8;
+pub(super) const AT_ONCE: usize = 8;
 
 /// Runs plans on a cluster that stands.
 pub struct Engine {

@@ -10,7 +10,7 @@ use gateproof_core::report::CheckRecord;
 use gateproof_core::scenario::INTACT;
 
 use super::check::{self, Attempts};
-use super::engine::Engine;
+use super::engine::{AT_ONCE, Engine};
 
 /// What became of one mutation.
 #[derive(Debug, Clone)]
@@ -112,7 +112,7 @@ async fn attempt(
     let wanted = |name: &str| only.is_none_or(|names| names.contains(&name));
     let intact = scenario.checks.iter().filter(|c| c.given == INTACT && wanted(&c.name));
     let asked = intact.map(|c| check::run(&engine.world, c, &since, &refusals, attempts));
-    (stream::iter(asked).buffer_unordered(8).collect().await, None)
+    (stream::iter(asked).buffer_unordered(AT_ONCE).collect().await, None)
 }
 
 fn verdict(checks: &[CheckRecord], error: Option<String>) -> Noticed {
