@@ -55,16 +55,15 @@ async fn start_one(docker: &Docker, cluster: &str, image: &str, leaf: &Leaf, num
     let what = format!("start a stand-in for {}", leaf.host);
     let failed = || ProviderError::docker(what.clone());
     let name = format!("{cluster}-outside-{}-{number}", leaf.host);
-    let tls = ["HOST=0.0.0.0", "PORT=443", "HTTPS_CERT_FILE=/stand-in/tls.crt", "HTTPS_KEY_FILE=/stand-in/tls.key"];
     let labels = HashMap::from([(CLUSTER_LABEL.to_owned(), cluster.to_owned()), (HOST_LABEL.to_owned(), leaf.host.clone())]);
-    let holder = create(docker, &name, image, &tls, labels, NETWORK).await.map_err(failed())?;
+    let holder = create(docker, &name, image, &environment(Serves::Tls), labels, NETWORK).await.map_err(failed())?;
     let files = archive(leaf).map_err(ProviderError::io(&what))?;
     let options = UploadToContainerOptions { path: "/".to_owned(), ..Default::default() };
     docker.upload_to_container(&holder, Some(options), bollard::body_full(files.into())).await.map_err(failed())?;
     docker.start_container(&holder, None).await.map_err(failed())?;
 
     let labels = HashMap::from([(CLUSTER_LABEL.to_owned(), cluster.to_owned())]);
-    let plain = create(docker, &format!("{name}-http"), image, &["HOST=0.0.0.0", "PORT=80"], labels, &format!("container:{holder}"))
+    let plain = create(docker, &format!("{name}-http"), image, &environment(Serves::Plain), labels, &format!("container:{holder}"))
         .await
         .map_err(failed())?;
     docker.start_container(&plain, None).await.map_err(failed())?;
@@ -78,6 +77,27 @@ async fn start_one(docker: &Docker, cluster: &str, image: &str, leaf: &Leaf, num
             seen: format!("container {name} has no address on the network {NETWORK}; see `docker logs {name}`"),
         }),
     }
+}
+
+/// What a stand-in's container serves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Serves {
+    Plain,
+    Tls,
+}
+
+/// go-httpbin's configuration.
+fn environment(serves: Serves) -> Vec<&'static str> {
+    // By default go-httpbin gives a caller 1 s to send its headers, and Go's TLS server gives the whole handshake no longer than
+    // that. A proxy on a busy machine may take longer; the caller then has its half of the handshake, has sent its request,
+    // and sees the connection end under it (curl 18). An outside host's patience is no part of any check, and every call has
+    // a limit of its own.
+    let mut all = vec!["HOST=0.0.0.0", "SRV_READ_HEADER_TIMEOUT=60s", "SRV_READ_TIMEOUT=60s"];
+    all.extend(match serves {
+        Serves::Plain => ["PORT=80"].as_slice(),
+        Serves::Tls => &["PORT=443", "HTTPS_CERT_FILE=/stand-in/tls.crt", "HTTPS_KEY_FILE=/stand-in/tls.key"],
+    });
+    all
 }
 
 async fn create(
@@ -110,4 +130,19 @@ fn archive(leaf: &Leaf) -> std::io::Result<Vec<u8>> {
         tar.append_data(&mut header, name, text.as_bytes())?;
     }
     tar.into_inner()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stand_in_is_more_patient_than_any_call() {
+        for serves in [Serves::Plain, Serves::Tls] {
+            for name in ["SRV_READ_HEADER_TIMEOUT", "SRV_READ_TIMEOUT"] {
+                let seconds = environment(serves).iter().find_map(|e| e.strip_prefix(name)?.strip_prefix('=')?.strip_suffix('s')?.parse().ok());
+                assert!(seconds.is_some_and(|s: u32| s >= 60), "{serves:?} {name}");
+            }
+        }
+    }
 }

@@ -92,7 +92,8 @@ fn config_hash(
 ) -> Result<String, ProviderError> {
     let text = |file: PathBuf| std::fs::read_to_string(&file).map_err(ProviderError::io(format!("read {}", file.display())));
     let all = json!({
-        "layout": 1,
+        // Counted up when what gateproof itself puts beside the mesh changes, so that a kept cluster without it is made anew.
+        "layout": 2,
         "cluster": settings.cluster,
         "node": node_image,
         "istio": istio,
