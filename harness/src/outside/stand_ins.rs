@@ -140,7 +140,8 @@ mod tests {
     fn a_stand_in_is_more_patient_than_any_call() {
         for serves in [Serves::Plain, Serves::Tls] {
             for name in ["SRV_READ_HEADER_TIMEOUT", "SRV_READ_TIMEOUT"] {
-                let seconds = environment(serves).iter().find_map(|e| e.strip_prefix(name)?.strip_prefix('=')?.strip_suffix('s')?.parse().ok());
+                let seconds =
+                    environment(serves).iter().find_map(|e| e.strip_prefix(name)?.strip_prefix('=')?.strip_suffix('s')?.parse().ok());
                 assert!(seconds.is_some_and(|s: u32| s >= 60), "{serves:?} {name}");
             }
         }

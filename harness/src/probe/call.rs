@@ -15,8 +15,8 @@ use super::{ProbeError, RUN_CONFIG_MAP, Witnesses, World, curl, exec as pod_exec
 const SETTLE: Duration = Duration::from_millis(120);
 
 pub(super) async fn exec(world: &World, probe: &ExecProbe, witnesses: &Witnesses) -> Result<CallSeen, ProbeError> {
-    let target = pod_exec::target(&world.client, &probe.workload, probe.container.as_deref()).await?;
-    follow(world, witnesses).await?;
+    let target = pod_exec::target(&world.client, &probe.workload, probe.container.as_deref());
+    let (target, ()) = tokio::try_join!(target, follow(world, witnesses))?;
     let since = world.logs.now();
     let token = world.next_token();
     let is_curl = curl::is_curl(&probe.command);
@@ -119,9 +119,9 @@ fn take_response(seen: &mut CallSeen, text: &str) {
 }
 
 async fn follow(world: &World, witnesses: &Witnesses) -> Result<(), ProbeError> {
-    let all: Vec<_> = witnesses.path.iter().chain(&witnesses.absent).map(|w| (w.clone(), None)).collect();
-    for one in all {
-        match world.logs.follow(&[one]).await {
+    let all: Vec<_> = witnesses.path.iter().chain(&witnesses.absent).map(|w| [(w.clone(), None)]).collect();
+    for answer in join_all(all.iter().map(|one| world.logs.follow(one))).await {
+        match answer {
             Ok(()) => {}
             // A Deployment that is gone leaves no line; that is for the judge to say.
             Err(error) if error.is_not_found() => {}

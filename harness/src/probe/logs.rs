@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 
+use futures::future::join_all;
 use futures::{AsyncBufReadExt, TryStreamExt};
 use gateproof_core::names::Namespaced;
 use gateproof_core::outcome::LogLine;
@@ -57,8 +58,9 @@ impl LogTaps {
     /// # Errors
     /// When a Deployment or its pods cannot be read.
     pub async fn follow(&self, workloads: &[(Namespaced, Option<String>)]) -> Result<(), ProbeError> {
-        for (workload, container) in workloads {
-            for pod in pods_of(&self.client, workload).await? {
+        let pods = join_all(workloads.iter().map(|(workload, _)| pods_of(&self.client, workload))).await;
+        for ((workload, container), pods) in workloads.iter().zip(pods) {
+            for pod in pods? {
                 let name = pod.metadata.name.clone().unwrap_or_default();
                 let Some(container) = container.clone().or_else(|| proxy_container(&pod)) else { continue };
                 let key = (workload.namespace.clone(), name.clone(), container.clone());

@@ -50,8 +50,8 @@ pub(super) async fn past(world: &World, proxy: &Namespaced, since: &Since) -> Re
 }
 
 async fn past_replica(world: &World, proxy: &Namespaced, pod: &str, since: &Since) -> Result<Option<String>, ProbeError> {
-    let dump = world.gate.envoy_dump(&proxy.namespace, pod).await?;
-    let Some(door) = door(&dump) else {
+    let listeners = world.gate.envoy_listeners(&proxy.namespace, pod).await?;
+    let Some(door) = door(&listeners) else {
         return Ok(Some(format!("{pod} listens on no port for traffic")));
     };
     let token = world.next_token();
@@ -110,22 +110,20 @@ async fn through_api_server(client: kube::Client, proxy: Namespaced, pod: String
 }
 
 /// What makes the proxy log a call: of a gateway any port for traffic (those of 15000 and up are Istio's own).
-fn door(dump: &Value) -> Option<Door> {
+fn door(listeners: &[Value]) -> Option<Door> {
     let mut doors = Vec::new();
-    for section in dump["configs"].as_array().map(Vec::as_slice).unwrap_or_default() {
-        for entry in section["dynamic_listeners"].as_array().map(Vec::as_slice).unwrap_or_default() {
-            let listener = &entry["active_state"]["listener"];
-            let Some(port) = listener["address"]["socket_address"]["port_value"].as_u64() else { continue };
-            if listener["name"] == "virtualInbound" {
-                return Some(Door::Sidecar);
-            }
-            if (15000..15100).contains(&port) {
-                continue;
-            }
-            let chains = listener["filter_chains"].as_array().map(Vec::as_slice).unwrap_or_default();
-            let tls = chains.iter().any(|c| !c["transport_socket"].is_null() || !c["filter_chain_match"]["server_names"].is_null());
-            doors.extend(u16::try_from(port).ok().map(if tls { Door::Tls } else { Door::Plain }));
+    for entry in listeners {
+        let listener = &entry["active_state"]["listener"];
+        let Some(port) = listener["address"]["socket_address"]["port_value"].as_u64() else { continue };
+        if listener["name"] == "virtualInbound" {
+            return Some(Door::Sidecar);
         }
+        if (15000..15100).contains(&port) {
+            continue;
+        }
+        let chains = listener["filter_chains"].as_array().map(Vec::as_slice).unwrap_or_default();
+        let tls = chains.iter().any(|c| !c["transport_socket"].is_null() || !c["filter_chain_match"]["server_names"].is_null());
+        doors.extend(u16::try_from(port).ok().map(if tls { Door::Tls } else { Door::Plain }));
     }
     doors.into_iter().next()
 }
@@ -141,18 +139,18 @@ mod tests {
 
     #[test]
     fn a_gateways_door_is_a_port_for_traffic() {
-        let dump = json!({"configs": [{"dynamic_listeners": [
+        let listeners = [
             listener("h", 15021, &json!({})),
             listener("t", 8443, &json!({"filter_chain_match": {"server_names": ["a"]}})),
-            listener("p", 8080, &json!({}))]}]});
-        assert_eq!(door(&dump), Some(Door::Tls(8443)));
-        assert_eq!(door(&json!({"configs": [{"dynamic_listeners": [listener("h", 15021, &json!({}))]}]})), None);
+            listener("p", 8080, &json!({})),
+        ];
+        assert_eq!(door(&listeners), Some(Door::Tls(8443)));
+        assert_eq!(door(&listeners[..1]), None);
     }
 
     #[test]
     fn a_sidecar_is_known_by_its_inbound_listener() {
-        let dump = json!({"configs": [{"dynamic_listeners": [
-            listener("0.0.0.0_80", 80, &json!({})), listener("virtualInbound", 15006, &json!({}))]}]});
-        assert_eq!(door(&dump), Some(Door::Sidecar));
+        let listeners = [listener("0.0.0.0_80", 80, &json!({})), listener("virtualInbound", 15006, &json!({}))];
+        assert_eq!(door(&listeners), Some(Door::Sidecar));
     }
 }

@@ -8,7 +8,7 @@ use gateproof_core::names::Namespaced;
 use gateproof_core::outcome::Outcome;
 use gateproof_core::plan::{Plan, PlannedScenario, Stage, StateObjects, objects_in};
 use gateproof_core::report::{ManifestRecord, RunRecord, ScenarioRecord};
-use gateproof_core::scenario::{Change, INTACT, Scenario};
+use gateproof_core::scenario::{Change, INTACT, Probe, Scenario};
 use k8s_openapi::jiff::Timestamp;
 
 use super::check::{self, Attempts};
@@ -99,8 +99,14 @@ impl Engine {
                     }
                     let accepted = scenario.variations.iter().any(|v| v.name == stage.state && v.refused);
                     let refusals = if accepted { Vec::new() } else { refusals };
-                    let asked =
-                        stage.checks.iter().map(|i| check::run(&self.world, &scenario.checks[*i], &since, &refusals, self.attempts));
+                    let mut order: Vec<usize> = stage.checks.clone();
+                    // What takes longest begins first, so that it does not run alone in the end. The record has its own order.
+                    order.sort_by_key(|i| match scenario.checks[*i].probe {
+                        Probe::Analyze { .. } => 0,
+                        Probe::Logs(_) => 1,
+                        _ => 2,
+                    });
+                    let asked = order.iter().map(|i| check::run(&self.world, &scenario.checks[*i], &since, &refusals, self.attempts));
                     let mut asked = stream::iter(asked).buffer_unordered(AT_ONCE);
                     while let Some(done) = asked.next().await {
                         self.listener.on(&Event::CheckFinished(scenario.id.clone(), Box::new(done.clone())));

@@ -3,7 +3,8 @@
 use std::fs::{self, OpenOptions};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use gateproof_core::names::ScenarioId;
@@ -17,7 +18,10 @@ pub struct Reporter {
     dir: PathBuf,
     stem: String,
     previous: Option<RunRecord>,
+    /// When the files were last written; held while they are, so that an older record never replaces a newer one.
     written: Mutex<Option<Instant>>,
+    /// Counts the records that were to be written.
+    turn: AtomicU64,
 }
 
 impl Reporter {
@@ -32,7 +36,7 @@ impl Reporter {
             let stem = file_stem(date, provider, scenarios, &|stem| dir.join(format!("{stem}.md")).exists());
             // Created anew, or somebody was faster and the next name is due.
             match OpenOptions::new().write(true).create_new(true).open(dir.join(format!("{stem}.md"))) {
-                Ok(_) => return Ok(Self { dir: dir.to_owned(), stem, previous, written: Mutex::new(None) }),
+                Ok(_) => return Ok(Self { dir: dir.to_owned(), stem, previous, written: Mutex::new(None), turn: AtomicU64::new(0) }),
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
                 Err(error) => return Err(error),
             }
@@ -63,13 +67,18 @@ impl Reporter {
         &self.dir
     }
 
-    /// Writes what there is, unless it was just written.
-    ///
-    /// # Errors
-    /// When the folder cannot be written to.
-    pub fn save(&self, record: &RunRecord) -> io::Result<()> {
-        let due = self.written.lock().expect("no panic holds this lock").is_none_or(|at| at.elapsed() >= PAUSE);
-        if due { self.write(record) } else { Ok(()) }
+    /// Writes what there is, unless it was just written or is being written: on a thread of its own, since the run goes on.
+    pub fn save_aside(this: &Arc<Self>, record: RunRecord, failed: impl FnOnce(io::Error) + Send + 'static) {
+        let due = this.written.try_lock().is_ok_and(|at| at.is_none_or(|at| at.elapsed() >= PAUSE));
+        if !due {
+            return;
+        }
+        let (this, turn) = (this.clone(), this.turn.fetch_add(1, Ordering::SeqCst) + 1);
+        tokio::task::spawn_blocking(move || {
+            if let Err(error) = this.write_unless_overtaken(&record, turn) {
+                failed(error);
+            }
+        });
     }
 
     /// Writes the record and the report.
@@ -77,10 +86,19 @@ impl Reporter {
     /// # Errors
     /// When the folder cannot be written to.
     pub fn write(&self, record: &RunRecord) -> io::Result<()> {
+        let turn = self.turn.fetch_add(1, Ordering::SeqCst) + 1;
+        self.write_unless_overtaken(record, turn)
+    }
+
+    fn write_unless_overtaken(&self, record: &RunRecord, turn: u64) -> io::Result<()> {
+        let mut written = self.written.lock().expect("no panic holds this lock");
+        if turn < self.turn.load(Ordering::SeqCst) {
+            return Ok(());
+        }
         let json = record_json(record).map_err(io::Error::other)?;
         atomically(&self.dir.join(format!("{}.json", self.stem)), &json)?;
         atomically(&self.path(), &render(record, self.previous.as_ref()))?;
-        *self.written.lock().expect("no panic holds this lock") = Some(Instant::now());
+        *written = Some(Instant::now());
         Ok(())
     }
 }

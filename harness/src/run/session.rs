@@ -94,7 +94,7 @@ pub struct Session {
     lease: Lease,
     engine: Engine,
     record: RunRecord,
-    reporter: Reporter,
+    reporter: Arc<Reporter>,
     steps: Arc<Steps>,
     keep: bool,
     /// What was to be run, for the checks that are not reached.
@@ -155,9 +155,10 @@ impl Session {
         started: Timestamp,
         cluster: &Cluster,
         steps: Arc<Steps>,
-    ) -> Result<(Engine, RunRecord, Reporter), SessionError> {
+    ) -> Result<(Engine, RunRecord, Arc<Reporter>), SessionError> {
         let date = started.strftime("%Y-%m-%d").to_string();
         let reporter = Reporter::reserve(&options.reports, &date, &cluster.record.name, names)
+            .map(Arc::new)
             .map_err(|source| SessionError::Report { dir: options.reports.clone(), source })?;
         let prepare = |what: String| move |e: String| SessionError::Prepare(format!("{what}: {e}"));
 
@@ -281,9 +282,8 @@ impl Session {
         let save = |record: &RunRecord| {
             let mut record = record.clone();
             take_steps(&mut record, steps);
-            if let Err(error) = reporter.save(&record) {
-                steps.warn(&format!("the report could not be saved: {error}"));
-            }
+            let steps = steps.clone();
+            Reporter::save_aside(reporter, record, move |error| steps.warn(&format!("the report could not be saved: {error}")));
         };
         self.engine.run(plan, &mut self.record, &save).await;
         Ok(())

@@ -171,12 +171,14 @@ impl Ground {
         let gate_began = Instant::now();
         let applied = self.applier.standing().iter().map(|(key, standing)| (key.clone(), standing.revision.clone())).collect();
         let changed = self.changed_kinds(&record.applied, &removed);
-        let opened =
-            world.gate.open(&Wanted { applied, removed, changed, workloads: deployments(&desired), before }, self.limits.gate).await?;
+        let wanted = Wanted { applied, removed, changed, workloads: deployments(&desired), before };
+        // Everything has rolled out, so the pods whose logs are followed are those that the gate asks.
+        let (opened, followed) = tokio::join!(world.gate.open(&wanted, self.limits.gate), self.follow(world, &desired));
+        let opened = opened?;
         record.gate_facts = opened.facts;
         record.gate_took = gate_began.elapsed().as_secs_f64();
         record.notices.extend(opened.refusals.iter().map(|r| format!("{} refused {}: {}", r.proxy, r.resource_type, r.message)));
-        self.follow(world, &desired).await?;
+        followed?;
         Ok(Standing { record, since, refusals: opened.refusals })
     }
 

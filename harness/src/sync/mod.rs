@@ -13,6 +13,7 @@
 //!
 //! A refused push (NACK) is reported as soon as istiod knows of it, not waited out.
 
+mod drain;
 mod dump;
 mod istiod;
 mod unmarked;
@@ -31,6 +32,8 @@ use serde_json::{Value, json};
 pub use dump::{Dump, MARK_CLUSTER};
 pub use istiod::{KnownConfig, SyncStatus, short_type};
 pub use unmarked::{Before, Mark};
+
+use drain::drained;
 
 use crate::kube_ext::{PodHttp, PodHttpError, Resources};
 
@@ -186,21 +189,24 @@ impl Gate {
             opened.facts.push(self.until_drained(&wanted.workloads, limit, began).await?);
             return Ok(opened);
         }
-        let before = self.concerned(&wanted.workloads).await?;
+        let before = self.concerned(&self.istiod_pods().await?, &wanted.workloads).await?;
         let mark = format!("m{}", std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |d| d.as_nanos()));
         self.write_mark(&mark).await?;
         self.until_pushed(&before, &wanted.workloads).await?;
         let mut done: BTreeSet<String> = BTreeSet::new();
         let mut refused: BTreeSet<Refusal> = BTreeSet::new();
         let mut refusing: BTreeMap<String, Instant> = BTreeMap::new();
+        let mut draining: BTreeSet<String> = BTreeSet::new();
         let mut seen = 0;
         loop {
-            let (statuses, endpoints) = tokio::try_join!(self.concerned(&wanted.workloads), self.ready_endpoints())?;
+            let istiods = self.istiod_pods().await?;
+            let (statuses, endpoints, proxied) =
+                tokio::try_join!(self.concerned(&istiods, &wanted.workloads), self.ready_endpoints(), self.ready_proxies())?;
             seen = seen.max(statuses.len());
-            let unconnected = self.unconnected(&statuses).await?;
+            let unconnected = proxied.iter().filter(|id| !statuses.iter().any(|s| s.proxy == **id));
+            let mut missing: Vec<String> = unconnected.map(|id| format!("{id}: not connected to istiod")).collect();
             let open: Vec<&SyncStatus> = statuses.iter().filter(|s| !done.contains(&s.proxy)).collect();
-            let looks = join_all(open.iter().map(|s| self.proxy_lacks(s, &mark, &endpoints))).await;
-            let mut missing = unconnected;
+            let looks = join_all(open.iter().map(|s| self.proxy_lacks(s, &istiods, &mark, &endpoints))).await;
             for (status, look) in open.iter().zip(looks) {
                 match look {
                     Ok(Look::Has(awaited)) => {
@@ -221,6 +227,10 @@ impl Gate {
                         refusing.remove(&status.proxy);
                         missing.push(format!("{}: {what}", status.proxy));
                     }
+                    Ok(Look::Drains) => {
+                        missing.push(format!("{} drains filter chains under open connections", status.proxy));
+                        draining.insert(status.proxy.clone());
+                    }
                     // A pod may be going away while it is asked; if it stays, it is asked again.
                     Err(error) => missing.push(format!("{}: {error}", status.proxy)),
                 }
@@ -233,7 +243,8 @@ impl Gate {
             }
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
-        let drained = self.until_drained(&wanted.workloads, limit, began).await?;
+        // A proxy that refused a push may have taken up a part of it.
+        let drained = if refused.is_empty() { drained(&draining) } else { self.until_drained(&wanted.workloads, limit, began).await? };
         opened.facts.push(format!(
             "{seen} proxies carry mark {mark}; their clusters, listeners, routes and endpoints equal istiod's, nothing is warming ({:.2} s)",
             began.elapsed().as_secs_f64()
@@ -311,9 +322,13 @@ impl Gate {
     /// # Errors
     /// When istiod cannot be asked.
     pub async fn sync_status(&self) -> Result<Vec<SyncStatus>, GateError> {
+        self.sync_status_of(&self.istiod_pods().await?).await
+    }
+
+    async fn sync_status_of(&self, istiods: &[String]) -> Result<Vec<SyncStatus>, GateError> {
         let mut all = Vec::new();
-        for pod in self.istiod_pods().await? {
-            let statuses: Vec<SyncStatus> = self.ask_istiod(&pod, "/debug/syncz").await?;
+        for pod in istiods {
+            let statuses: Vec<SyncStatus> = self.ask_istiod(pod, "/debug/syncz").await?;
             all.extend(statuses);
         }
         all.sort_by(|a, b| a.proxy.cmp(&b.proxy));
@@ -325,17 +340,27 @@ impl Gate {
     /// # Errors
     /// When the pod cannot be asked or answers something else.
     pub async fn envoy_dump(&self, namespace: &str, pod: &str) -> Result<Value, GateError> {
-        let path = "/config_dump?include_eds";
+        self.ask_envoy(namespace, pod, "/config_dump?include_eds").await
+    }
+
+    /// The dynamic listeners of one pod's Envoy: a small part of its configuration.
+    pub(crate) async fn envoy_listeners(&self, namespace: &str, pod: &str) -> Result<Vec<Value>, GateError> {
+        let answer = self.ask_envoy(namespace, pod, "/config_dump?resource=dynamic_listeners").await?;
+        Ok(answer["configs"].as_array().cloned().unwrap_or_default())
+    }
+
+    async fn ask_envoy(&self, namespace: &str, pod: &str, path: &str) -> Result<Value, GateError> {
         let body = self.http.get(namespace, pod, ENVOY_ADMIN_PORT, path, Duration::from_secs(10)).await?;
-        serde_json::from_slice(&body)
+        aside(move || serde_json::from_slice(&body))
+            .await
             .map_err(|e| GateError::Unreadable { what: format!("{path} of {namespace}/{pod}"), why: e.to_string() })
     }
 
     /// istiod's own configuration for a proxy, from the istiod that it is connected to.
-    async fn intended(&self, status: &SyncStatus) -> Option<Value> {
+    async fn intended(&self, status: &SyncStatus, istiods: &[String]) -> Option<Value> {
         let path = format!("/debug/config_dump?proxyID={}&include_eds=true", status.proxy);
-        for pod in self.istiod_pods().await.ok()? {
-            if let Ok(value) = self.ask_istiod::<Value>(&pod, &path).await {
+        for pod in istiods {
+            if let Ok(value) = self.ask_istiod::<Value>(pod, &path).await {
                 return Some(value);
             }
         }
@@ -346,8 +371,9 @@ impl Gate {
     /// This saves reading dumps that cannot be right yet, and decides nothing.
     async fn until_pushed(&self, before: &[SyncStatus], workloads: &[Namespaced]) -> Result<(), GateError> {
         let began = Instant::now();
+        let istiods = self.istiod_pods().await?;
         while began.elapsed() < Duration::from_secs(1) {
-            let now = self.concerned(workloads).await?;
+            let now = self.concerned(&istiods, workloads).await?;
             let moved = |s: &SyncStatus| {
                 let answered = s.clusters_answered();
                 !answered.is_empty() && before.iter().all(|b| b.proxy != s.proxy || b.clusters_answered() != answered)
@@ -380,37 +406,32 @@ impl Gate {
         Ok(ready)
     }
 
-    /// Ready pods with a proxy that istiod does not list: their stream broke, or another istiod has just begun.
-    async fn unconnected(&self, statuses: &[SyncStatus]) -> Result<Vec<String>, GateError> {
+    /// Ready pods with a proxy, as istiod calls them. One that istiod does not list has lost its stream, or another istiod
+    /// has just begun.
+    async fn ready_proxies(&self) -> Result<Vec<String>, GateError> {
         let api: Api<Pod> = Api::all(self.client.clone());
         let failed = |e| GateError::Api { doing: "listing pods".to_owned(), source: Box::new(e) };
-        let mut out = Vec::new();
-        for pod in api.list(&ListParams::default()).await.map_err(failed)? {
+        let pods = api.list(&ListParams::default()).await.map_err(failed)?;
+        let is_wanted = |pod: &Pod| {
             let ready = pod.status.iter().flat_map(|s| s.conditions.iter().flatten()).any(|c| c.type_ == "Ready" && c.status == "True");
-            let proxied = pod
-                .spec
-                .iter()
-                .flat_map(|s| s.containers.iter().chain(s.init_containers.iter().flatten()))
-                .any(|c| c.name == "istio-proxy");
-            let leaving = pod.metadata.deletion_timestamp.is_some();
-            let id = format!("{}.{}", pod.metadata.name.unwrap_or_default(), pod.metadata.namespace.unwrap_or_default());
-            if ready && proxied && !leaving && !statuses.iter().any(|s| s.proxy == id) {
-                out.push(format!("{id}: not connected to istiod"));
-            }
-        }
-        Ok(out)
+            let containers = pod.spec.iter().flat_map(|s| s.containers.iter().chain(s.init_containers.iter().flatten()));
+            ready && pod.metadata.deletion_timestamp.is_none() && containers.into_iter().any(|c| c.name == "istio-proxy")
+        };
+        let id = |pod: Pod| format!("{}.{}", pod.metadata.name.unwrap_or_default(), pod.metadata.namespace.unwrap_or_default());
+        Ok(pods.items.into_iter().filter(is_wanted).map(id).collect())
     }
 
     async fn proxy_lacks(
         &self,
         status: &SyncStatus,
+        istiods: &[String],
         mark: &str,
         endpoints: &BTreeMap<String, BTreeSet<String>>,
     ) -> Result<Look, GateError> {
-        let Some(intended) = self.intended(status).await else {
+        let Some(intended) = self.intended(status, istiods).await else {
             return Ok(Look::Lacks("istiod has no configuration for it yet".to_owned()));
         };
-        let intended = read_aside(intended).await;
+        let intended = aside(move || Dump::read(&intended)).await;
         if intended.mark() != Some(mark) {
             return Ok(Look::Lacks("istiod has not pushed since the change".to_owned()));
         }
@@ -418,12 +439,17 @@ impl Gate {
         if !stale.is_empty() {
             return Ok(Look::Lacks(stale.join(", ")));
         }
-        self.proxy_equals(status, &intended).await
+        let look = self.proxy_equals(status, &intended).await?;
+        if matches!(look, Look::Has(_)) && self.draining_under_connections(status).await? {
+            return Ok(Look::Drains);
+        }
+        Ok(look)
     }
 
     /// Whether Envoy has what istiod intends for it, or refused it.
     async fn proxy_equals(&self, status: &SyncStatus, intended: &Dump) -> Result<Look, GateError> {
-        let envoy = read_aside(self.envoy_dump(status.namespace(), status.pod()).await?).await;
+        let envoy = self.envoy_dump(status.namespace(), status.pod()).await?;
+        let envoy = aside(move || Dump::read(&envoy)).await;
         let mut differences = envoy.differences_from(intended);
         differences.extend(envoy.unsettled.iter().cloned());
         if differences.is_empty() {
@@ -443,36 +469,6 @@ impl Gate {
         if refusals.is_empty() { Ok(Look::Lacks(differences.join(", "))) } else { Ok(Look::Refused(refusals)) }
     }
 
-    async fn until_drained(&self, workloads: &[Namespaced], limit: Duration, began: Instant) -> Result<String, GateError> {
-        let mut waited_for: BTreeSet<String> = BTreeSet::new();
-        loop {
-            let statuses = self.concerned(workloads).await?;
-            let looks = join_all(statuses.iter().map(|s| self.draining_under_connections(s))).await;
-            let draining: Vec<String> =
-                statuses.iter().zip(looks).filter(|(_, look)| !matches!(look, Ok(false))).map(|(s, _)| s.proxy.clone()).collect();
-            if draining.is_empty() {
-                return Ok(if waited_for.is_empty() {
-                    "no filter chain was draining under an open connection".to_owned()
-                } else {
-                    let names: Vec<String> = waited_for.into_iter().collect();
-                    format!("waited for draining filter chains with open connections in {}", names.join(", "))
-                });
-            }
-            if began.elapsed() > limit {
-                let missing = draining.iter().map(|p| format!("{p} drains filter chains under open connections")).collect();
-                return Err(GateError::TimedOut { limit, missing });
-            }
-            waited_for.extend(draining);
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
-    }
-
-    async fn draining_under_connections(&self, status: &SyncStatus) -> Result<bool, GateError> {
-        let path = "/stats?filter=%28listener_manager.total_.*_draining%7Clistener.*downstream_cx_active%29%24";
-        let body = self.http.get(status.namespace(), status.pod(), ENVOY_ADMIN_PORT, path, Duration::from_secs(5)).await?;
-        Ok(drains_under_connections(&String::from_utf8_lossy(&body)))
-    }
-
     async fn istiod_pods(&self) -> Result<Vec<String>, GateError> {
         let api: Api<Pod> = Api::namespaced(self.client.clone(), &self.root_namespace);
         let pods = api
@@ -490,11 +486,14 @@ impl Gate {
         Ok(names)
     }
 
-    async fn ask_istiod<T: serde::de::DeserializeOwned>(&self, pod: &str, path: &str) -> Result<T, GateError> {
+    async fn ask_istiod<T: serde::de::DeserializeOwned + Send + 'static>(&self, pod: &str, path: &str) -> Result<T, GateError> {
         let body = self.http.get(&self.root_namespace, pod, ISTIOD_DEBUG_PORT, path, Duration::from_secs(10)).await?;
-        // An empty list is written as `null`.
-        let body: &[u8] = if body.as_ref() == b"null" { b"[]" } else { &body };
-        serde_json::from_slice(body).map_err(|e| GateError::Unreadable { what: format!("{path} of {pod}"), why: e.to_string() })
+        let read = move || {
+            // An empty list is written as `null`.
+            let body: &[u8] = if body.as_ref() == b"null" { b"[]" } else { &body };
+            serde_json::from_slice(body)
+        };
+        aside(read).await.map_err(|e| GateError::Unreadable { what: format!("{path} of {pod}"), why: e.to_string() })
     }
 
     async fn mark_api(&self) -> Result<(ObjectKey, Api<DynamicObject>), GateError> {
@@ -535,10 +534,10 @@ impl Gate {
     }
 }
 
-/// Reads a dump on a thread of its own: a megabyte of JSON would hold up the others.
-async fn read_aside(dump: Value) -> Dump {
-    match tokio::task::spawn_blocking(move || Dump::read(&dump)).await {
-        Ok(dump) => dump,
+/// Reads on a thread of its own: a megabyte of JSON would hold up the others.
+async fn aside<T: Send + 'static>(read: impl FnOnce() -> T + Send + 'static) -> T {
+    match tokio::task::spawn_blocking(read).await {
+        Ok(value) => value,
         Err(panic) => std::panic::resume_unwind(panic.into_panic()),
     }
 }
@@ -547,40 +546,7 @@ enum Look {
     /// All of it; secrets that it still lacks, in words.
     Has(Vec<String>),
     Lacks(String),
+    /// All of it, and filter chains of an earlier one drain under open connections.
+    Drains,
     Refused(Vec<Refusal>),
-}
-
-/// Whether chains or listeners drain while a connection is open that could still be on one of them.
-/// Istio's own listeners for health and metrics do not count.
-fn drains_under_connections(stats: &str) -> bool {
-    let mut draining = 0;
-    let mut open = 0;
-    for line in stats.lines() {
-        let Some((name, value)) = line.rsplit_once(": ") else { continue };
-        let value: u64 = value.trim().parse().unwrap_or(0);
-        if name.starts_with("listener_manager.total_") {
-            draining += value;
-        } else if !["listener.admin", "_15021", "_15090", "worker_"].iter().any(|own| name.contains(own)) {
-            open += value;
-        }
-    }
-    draining > 0 && open > 0
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn draining_matters_only_under_open_connections() {
-        let chains = |draining: u32, open: u32| {
-            format!(
-                "listener_manager.total_filter_chains_draining: {draining}\nlistener.0.0.0.0_8443.downstream_cx_active: {open}\n\
-                 listener.0.0.0.0_15021.downstream_cx_active: 3\nlistener.admin.downstream_cx_active: 1\n"
-            )
-        };
-        assert!(!drains_under_connections(&chains(0, 5)));
-        assert!(!drains_under_connections(&chains(2, 0)));
-        assert!(drains_under_connections(&chains(2, 1)));
-    }
 }

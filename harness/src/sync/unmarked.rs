@@ -61,14 +61,15 @@ impl Gate {
         if self.mark == Mark::Written {
             return Ok(Before::default());
         }
-        let statuses = self.concerned(&[]).await?;
-        let dumps = join_all(statuses.iter().map(|s| self.intended(s))).await;
+        let istiods = self.istiod_pods().await?;
+        let statuses = self.concerned(&istiods, &[]).await?;
+        let dumps = join_all(statuses.iter().map(|s| self.intended(s, &istiods))).await;
         Ok(Before(statuses.iter().zip(dumps).filter_map(|(s, d)| Some((s.proxy.clone(), version(&d?)))).collect()))
     }
 
     /// The connected proxies that the run concerns: all, or those of its gateways and of these workloads.
-    pub(super) async fn concerned(&self, workloads: &[Namespaced]) -> Result<Vec<SyncStatus>, GateError> {
-        let all = self.sync_status().await?;
+    pub(super) async fn concerned(&self, istiods: &[String], workloads: &[Namespaced]) -> Result<Vec<SyncStatus>, GateError> {
+        let all = self.sync_status_of(istiods).await?;
         let Some(gateways) = &self.gateways else { return Ok(all) };
         let mut ids = BTreeSet::new();
         for workload in gateways.iter().chain(workloads) {
@@ -94,8 +95,9 @@ impl Gate {
     ) -> Result<(), GateError> {
         let mut proxies: BTreeMap<String, Seen> = BTreeMap::new();
         loop {
-            let statuses = self.concerned(&wanted.workloads).await?;
-            let looks = join_all(statuses.iter().map(|s| self.intended(s))).await;
+            let istiods = self.istiod_pods().await?;
+            let statuses = self.concerned(&istiods, &wanted.workloads).await?;
+            let looks = join_all(statuses.iter().map(|s| self.intended(s, &istiods))).await;
             let mut missing = Vec::new();
             let mut refused = BTreeSet::new();
             let mut waited_long = false;
@@ -120,6 +122,7 @@ impl Gate {
                     Ok(Look::Has(_)) => missing.push(format!("{}: istiod has not pushed since the change", status.proxy)),
                     Ok(Look::Refused(refusals)) if is_settled(moved, wanted.changed, quiet) => refused.extend(refusals),
                     Ok(Look::Refused(_)) => missing.push(format!("{}: it refused a push", status.proxy)),
+                    Ok(Look::Drains) => missing.push(format!("{} drains filter chains under open connections", status.proxy)),
                     Ok(Look::Lacks(what)) => missing.push(format!("{}: {what}", status.proxy)),
                     // A pod may be going away while it is asked; if it stays, it is asked again.
                     Err(error) => missing.push(format!("{}: {error}", status.proxy)),
