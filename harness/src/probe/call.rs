@@ -58,12 +58,15 @@ pub(super) async fn http(world: &World, probe: &HttpProbe, witnesses: &Witnesses
             None
         }
         Caller::Workload(workload) => {
-            if probe.client_certificate.is_some() {
-                return Err(ProbeError::Missing("a client certificate can be presented from outside only".to_owned()));
-            }
+            let identity = identity(world, probe)?;
+            let pem = identity.map(|identity| format!("{}\n{}", identity.certificate_pem, identity.key_pem));
             let target = pod_exec::target(&world.client, workload, None).await?;
-            let command = curl::instrument(&curl_of(probe, &in_cluster(world, probe), true), &token);
-            let finished = pod_exec::run(&world.client, &target, &command, probe.timeout + Duration::from_secs(5)).await?;
+            let mut command = curl::instrument(&curl_of(probe, &in_cluster(world, probe), true), &token);
+            if let Some(pem) = &pem {
+                command = curl::with_certificate(&command, curl::Pem::Bytes(pem.len()));
+            }
+            let (input, limit) = (pem.as_deref().map(str::as_bytes), probe.timeout + Duration::from_secs(5));
+            let finished = pod_exec::run_with_input(&world.client, &target, &command, input, limit).await?;
             let (stderr, account) = curl::read_account(&finished.stderr);
             let account = account.ok_or_else(|| ProbeError::Broken {
                 doing: format!("running curl in {workload}"),
@@ -90,7 +93,12 @@ fn fresh(world: &World, command: String) -> CallSeen {
 fn identity<'a>(world: &'a World, probe: &HttpProbe) -> Result<Option<&'a outside::Identity>, ProbeError> {
     let Some(name) = &probe.client_certificate else { return Ok(None) };
     let found = world.secrets.identities.get(name);
-    found.map(Some).ok_or_else(|| ProbeError::Missing(format!("no certificate was generated for {name}; declare it under `certificates`")))
+    let found =
+        found.ok_or_else(|| ProbeError::Missing(format!("no certificate was generated for {name}; declare it under `certificates`")))?;
+    if found.key_pem.is_empty() {
+        return Err(ProbeError::Missing(format!("the secret {name} has no key (tls.key), so its certificate cannot be presented")));
+    }
+    Ok(Some(found))
 }
 
 fn take_account(seen: &mut CallSeen, account: curl::Account) {
@@ -244,6 +252,23 @@ fn repeat_exec(probe: &ExecProbe, container: &str) -> String {
     format!("kubectl -n {} exec deploy/{} -c {container} -- {}", probe.workload.namespace, probe.workload.name, shell(&probe.command))
 }
 
+/// The key goes from the secret into the pod through a pipe, as it does in a run.
+fn repeat_from_pod(probe: &HttpProbe, workload: &Namespaced, command: &[String]) -> String {
+    let exec = |flag: &str, command: &[String]| {
+        format!("kubectl -n {} exec{flag} deploy/{} -- {}", workload.namespace, workload.name, shell(command))
+    };
+    let Some(secret) = &probe.client_certificate else { return exec("", command) };
+    let decoded = |part: &str| format!("{{{{index .data \"tls.{part}\" | base64decode}}}}");
+    format!(
+        "kubectl -n {} get secret {} -o go-template='{}{}' | {}",
+        secret.namespace,
+        secret.name,
+        decoded("crt"),
+        decoded("key"),
+        exec(" -i", &curl::with_certificate(command, curl::Pem::All))
+    )
+}
+
 pub(super) fn repeat_command(world: &World, probe: &Probe) -> String {
     match probe {
         Probe::Exec(probe) => {
@@ -251,10 +276,7 @@ pub(super) fn repeat_command(world: &World, probe: &Probe) -> String {
             repeat_exec(probe, &container)
         }
         Probe::Http(probe) => match &probe.from {
-            Caller::Workload(workload) => {
-                let command = shell(&curl_of(probe, &in_cluster(world, probe), false));
-                format!("kubectl -n {} exec deploy/{} -- {command}", workload.namespace, workload.name)
-            }
+            Caller::Workload(workload) => repeat_from_pod(probe, workload, &curl_of(probe, &in_cluster(world, probe), false)),
             Caller::Outside => {
                 let to = probe.gateway.as_ref().and_then(|g| world.entrances.get(&(g.clone(), probe.port))).map(ToString::to_string);
                 let mut command = shell(&curl_of(probe, &to, false));
@@ -314,6 +336,35 @@ mod tests {
     fn words_are_quoted_for_a_shell() {
         let words = ["curl", "-w", "%{http_code}", "it's"].map(str::to_owned);
         assert_eq!(shell(&words), r"curl -w '%{http_code}' 'it'\''s'");
+    }
+
+    #[test]
+    fn a_certificate_is_presented_from_a_pod_by_its_secrets_name() {
+        let probe = HttpProbe {
+            from: Caller::Workload(Namespaced::parse("mesh-test/sleep").unwrap()),
+            gateway: None,
+            scheme: Scheme::Https,
+            host: "a.example".parse().unwrap(),
+            port: 443,
+            path: "/get".to_owned(),
+            sni: None,
+            method: "GET".to_owned(),
+            headers: Vec::new(),
+            body: None,
+            verify: Verify::RunCas,
+            client_certificate: Some(Namespaced::parse("istio-system/client").unwrap()),
+            timeout: Duration::from_secs(10),
+        };
+        let workload = Namespaced::parse("mesh-test/sleep").unwrap();
+        let text = repeat_from_pod(&probe, &workload, &curl_of(&probe, &None, false));
+        assert!(text.starts_with("kubectl -n istio-system get secret client -o go-template='{{index .data \"tls.crt\" | base64decode}}"));
+        assert!(text.contains("| kubectl -n mesh-test exec -i deploy/sleep -- sh -c 'umask 077; "), "{text}");
+        assert!(text.ends_with(" https://a.example/get") && text.contains(" --cert /proc/self/fd/3 "), "{text}");
+        let without = HttpProbe { client_certificate: None, ..probe };
+        assert!(
+            repeat_from_pod(&without, &workload, &curl_of(&without, &None, false))
+                .starts_with("kubectl -n mesh-test exec deploy/sleep -- curl")
+        );
     }
 
     #[test]

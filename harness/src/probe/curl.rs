@@ -58,6 +58,35 @@ pub fn instrument(command: &[String], token: &str) -> Vec<String> {
     out
 }
 
+/// How the shell in the pod gets the certificate and the key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Pem {
+    /// So many bytes of standard input: not every API server tells a command in a pod that its input has ended.
+    Bytes(usize),
+    /// All of standard input, for people.
+    All,
+}
+
+/// The curl command presenting a certificate that comes, with its key, over standard input. Both are in no argument, no
+/// variable and no process list, and in no file that has a name: it loses its name before anything is written into it, and
+/// is gone with the last process that has it open, however that ends. curl opens it twice, which a pipe would not bear.
+#[must_use]
+pub fn with_certificate(command: &[String], pem: Pem) -> Vec<String> {
+    let read = match pem {
+        Pem::Bytes(count) => format!("head -c {count}"),
+        Pem::All => "cat".to_owned(),
+    };
+    let script = format!(
+        "umask 077; f=$(mktemp /dev/shm/gp.XXXXXX 2>/dev/null || mktemp) && exec 3<>\"$f\" && rm \"$f\" && {read} >&3 && exec \"$@\" </dev/null"
+    );
+    let mut out = vec!["sh".to_owned(), "-c".to_owned(), script, "sh".to_owned()];
+    let (curl, rest) = command.split_at(command.len().min(1));
+    out.extend_from_slice(curl);
+    out.extend(["--cert".to_owned(), "/proc/self/fd/3".to_owned()]);
+    out.extend_from_slice(rest);
+    out
+}
+
 enum Place {
     /// The value is the argument at this index.
     Next(usize),
@@ -167,6 +196,44 @@ mod tests {
 
     fn command(text: &str) -> Vec<String> {
         text.split(' ').map(str::to_owned).collect()
+    }
+
+    #[test]
+    fn a_certificate_comes_over_standard_input_into_a_file_without_a_name() {
+        let command: Vec<String> = ["curl", "-sS", "https://a.example/"].map(str::to_owned).into();
+        let presenting = with_certificate(&instrument(&command, "gp-1"), Pem::Bytes(1234));
+        assert_eq!(presenting[..2], ["sh", "-c"]);
+        assert_eq!(presenting[3..8], ["sh", "curl", "--cert", "/proc/self/fd/3", "-sS"]);
+        assert!(presenting.last().is_some_and(|last| last == "gp-1"));
+        let place = |part: &str| presenting[2].find(part).unwrap_or_else(|| panic!("{part} in {}", presenting[2]));
+        assert!(place("umask 077") < place("mktemp") && place("rm \"$f\"") < place("head -c 1234 >&3"));
+        assert!(with_certificate(&command, Pem::All)[2].contains("&& cat >&3"));
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn the_file_can_be_read_twice_and_is_nowhere() {
+        use std::io::Write;
+        use std::process::{Command, Stdio};
+        let command: Vec<String> =
+            ["sh", "-c", "cat /proc/self/fd/3 /proc/self/fd/3; readlink /proc/self/fd/3; cat; tr '\\0' ' ' </proc/$$/cmdline"]
+                .map(str::to_owned)
+                .into();
+        let mut words = with_certificate(&command, Pem::Bytes(6));
+        words.retain(|word| word != "--cert");
+        // What stands in for curl gets the place as its first argument, which `sh -c` would take for the script.
+        words.retain(|word| word != "/proc/self/fd/3");
+        let mut child =
+            Command::new(&words[0]).args(&words[1..]).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("a shell is there");
+        // The pipe stays open: the shell has to know by itself when it has it all.
+        let mut input = child.stdin.take().expect("piped");
+        input.write_all(b"SECRETmore").expect("the shell reads");
+        let output = child.wait_with_output().expect("it ends");
+        drop(input);
+        let text = String::from_utf8_lossy(&output.stdout);
+        let lines: Vec<&str> = text.lines().collect();
+        assert!(lines[0].starts_with("SECRETSECRET/") && lines[0].ends_with("(deleted)"), "{text}");
+        assert!(!lines[1..].concat().contains("SECRET"), "{text}");
     }
 
     #[test]

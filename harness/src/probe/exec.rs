@@ -7,7 +7,7 @@ use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::{AttachParams, ListParams};
 use kube::{Api, Client};
-use tokio::io::AsyncReadExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::timeout;
 
 use super::ProbeError;
@@ -73,14 +73,34 @@ pub async fn target(client: &Client, workload: &Namespaced, container: Option<&s
 /// # Errors
 /// When the API refuses, the connection breaks, or the command is not done within `limit`.
 pub async fn run(client: &Client, target: &Target, command: &[String], limit: Duration) -> Result<Finished, ProbeError> {
+    run_with_input(client, target, command, None, limit).await
+}
+
+/// As [`run`], with something for its standard input, which is in no message. The input is not closed before the command ends.
+///
+/// # Errors
+/// As [`run`].
+pub async fn run_with_input(
+    client: &Client,
+    target: &Target,
+    command: &[String],
+    input: Option<&[u8]>,
+    limit: Duration,
+) -> Result<Finished, ProbeError> {
     let doing = || format!("running `{}` in pod {}/{}", command.join(" "), target.namespace, target.pod);
     let pods: Api<Pod> = Api::namespaced(client.clone(), &target.namespace);
-    let parameters = AttachParams::default().container(&target.container).stdout(true).stderr(true).max_stdout_buf_size(64 * 1024);
+    let parameters = AttachParams::default().container(&target.container).stdin(input.is_some()).stdout(true).stderr(true);
+    let parameters = parameters.max_stdout_buf_size(64 * 1024);
     let work = async {
         let mut process = pods.exec(&target.pod, command, &parameters).await.map_err(|e| ProbeError::api(doing(), e))?;
         let mut stdout = process.stdout().expect("stdout was asked for");
         let mut stderr = process.stderr().expect("stderr was asked for");
         let status = process.take_status().expect("status is taken once");
+        let mut stdin = process.stdin();
+        if let (Some(stdin), Some(input)) = (&mut stdin, input) {
+            let written = stdin.write_all(input).await;
+            written.and(stdin.flush().await).map_err(|e| ProbeError::Broken { doing: doing(), why: e.to_string() })?;
+        }
         let (mut out, mut err) = (Vec::new(), Vec::new());
         let (a, b, status) = tokio::join!(stdout.read_to_end(&mut out), stderr.read_to_end(&mut err), status);
         a.and(b).map_err(|e| ProbeError::Broken { doing: doing(), why: e.to_string() })?;

@@ -253,7 +253,7 @@ pub(super) struct HttpFile {
     pub body: Option<Text>,
     /// Whether the server's certificate is verified against the run's CAs. Default: `runCas`.
     pub verify: Option<VerifyFile>,
-    /// `NAMESPACE/NAME` of a declared certificate to present.
+    /// `NAMESPACE/NAME` of a declared certificate to present. In a pod, `sh` is needed beside curl.
     pub client_certificate: Option<NamespacedName>,
     /// How long it may take. Default: 10s.
     pub timeout: Option<Time>,
