@@ -224,6 +224,9 @@ impl<'v> Words<'v> {
             Change::Patch { key, edits } if !self.is_the_clusters(key) => {
                 let edit = |edit: &Edit| match edit {
                     Edit::Set { pointer, value } => {
+                        if let Some(mapped) = self.selector_edit(key, pointer, value) {
+                            return mapped;
+                        }
                         let last = pointer.rsplit('/').find(|part| *part != "-" && part.parse::<usize>().is_err()).unwrap_or_default();
                         let held = Value::Array(vec![value.clone()]);
                         // An item put into `exportTo` or `gateways` is read like the whole list.
@@ -241,6 +244,21 @@ impl<'v> Words<'v> {
             Change::Scale { workload, replicas } => Change::Scale { workload: self.workload(workload), replicas: *replicas },
             other => other.clone(),
         })
+    }
+
+    /// An edit that lets an object select another gateway of ours, or the same by another label. The cluster's gateway may
+    /// have labels of other names, so that the whole selector is set.
+    fn selector_edit(&self, key: &ObjectKey, pointer: &str, value: &Value) -> Option<Edit> {
+        let istio = ISTIO_KINDS_WITH_SELECTOR.iter().copied().filter(|_| key.group().ends_with(".istio.io"));
+        let mut places = istio.chain((key.kind == "Gateway").then_some("/spec/selector"));
+        let (place, selector) = places.find_map(|place| match pointer.strip_prefix(place)? {
+            "" => Some((place, value.as_object()?.clone())),
+            label => Some((place, Map::from_iter([(label.strip_prefix('/')?.replace("~1", "/").replace("~0", "~"), value.clone())]))),
+        })?;
+        let here = |m: &&Move| place == "/spec/selector" || key.namespace.as_deref() == Some(&m.ours.namespace);
+        let labels = self.selected(&selector).find(here)?.labels.as_ref()?;
+        let value = labels.iter().map(|(k, v)| (k.clone(), Value::String(v.clone()))).collect::<Map<_, _>>().into();
+        Some(Edit::Set { pointer: place.to_owned(), value })
     }
 
     fn host(&self, host: &HostName) -> HostName {

@@ -16,6 +16,12 @@ variations:
   - name: bent
     about: x
     changes: [{patch: {object: VirtualService x/v, set: {/spec/http/0/route/0/destination/host: istio-egressgateway.istio-system.svc.cluster.local}}}]
+  - name: elsewhere
+    about: x
+    changes:
+      - {patch: {object: Gateway x/in, set: {/spec/selector: {istio: egw-x}}}}
+      - {patch: {object: Gateway egress-x/out, set: {/spec/selector/istio: ingressgateway}}}
+      - {patch: {object: AuthorizationPolicy istio-system/deny, set: {/spec/selector/matchLabels: {app: istio-ingressgateway}}}}
 checks:
   - name: c
     proves: p
@@ -26,6 +32,7 @@ checks:
       absentFrom: [istio-system/istio-egressgateway]
   - {name: d, given: none, proves: p, versions: {}, expect: {agree: true}}
   - {name: e, given: bent, proves: p, versions: {}, expect: {agree: true}}
+  - {name: f, given: elsewhere, proves: p, versions: {}, expect: {agree: true}}
 "#;
 
 const MANIFEST: &str = r#"
@@ -149,6 +156,23 @@ fn checks_and_variations_follow() {
     assert!(matches!(&edits[0], Edit::Set { value: Value::String(host), .. } if host == "egress.out.svc.cluster.local"));
     let used: Vec<_> = scenario.gateways.iter().map(|g| (g.at.to_string(), g.service != GatewayService::ClusterIp)).collect();
     assert_eq!(used, [("out/egw-x".to_owned(), false), ("out/egress".to_owned(), false), ("edge/public".to_owned(), true)]);
+}
+
+#[test]
+fn a_variation_that_selects_another_gateway_selects_the_clusters() {
+    let mapped = remap(&catalogue(), &values());
+    let edits: Vec<Edit> = mapped.scenarios[0].variations[2]
+        .changes
+        .iter()
+        .map(|change| match change {
+            Change::Patch { edits, .. } => edits[0].clone(),
+            other => panic!("{other:?}"),
+        })
+        .collect();
+    let set = |pointer: &str, value: Value| Edit::Set { pointer: pointer.to_owned(), value };
+    assert_eq!(edits[0], set("/spec/selector", json!({"istio": "egw-x"})), "that gateway has the labels of ours");
+    assert_eq!(edits[1], set("/spec/selector", json!({"gateway": "public"})), "a label of another name is no edit of one label");
+    assert_eq!(edits[2], set("/spec/selector/matchLabels", json!({"gateway": "public"})));
 }
 
 /// Nothing but namespaces of gateways and the list of used gateways may change without values.
