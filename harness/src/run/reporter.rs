@@ -13,6 +13,9 @@ use gateproof_core::report::{RECORD_SCHEMA, RunRecord, file_stem, record_json, r
 /// At least so long between two writes while the run goes on.
 const PAUSE: Duration = Duration::from_secs(2);
 
+/// What the page says before there is a first outcome: a run may be killed before that.
+const BEGUN: &str = "# Test report: begun\n\nNothing was judged yet. Where no run is going on, it was ended before its first outcome.\n";
+
 /// Writes `STEM.md` and `STEM.json`.
 pub struct Reporter {
     dir: PathBuf,
@@ -22,6 +25,15 @@ pub struct Reporter {
     written: Mutex<Option<Instant>>,
     /// Counts the records that were to be written.
     turn: AtomicU64,
+}
+
+impl Drop for Reporter {
+    /// A run that had nothing to tell leaves no page.
+    fn drop(&mut self) {
+        if self.written.get_mut().is_ok_and(|at| at.is_none()) {
+            let _ = fs::remove_file(self.path());
+        }
+    }
 }
 
 impl Reporter {
@@ -36,7 +48,10 @@ impl Reporter {
             let stem = file_stem(date, provider, scenarios, &|stem| dir.join(format!("{stem}.md")).exists());
             // Created anew, or somebody was faster and the next name is due.
             match OpenOptions::new().write(true).create_new(true).open(dir.join(format!("{stem}.md"))) {
-                Ok(_) => return Ok(Self { dir: dir.to_owned(), stem, previous, written: Mutex::new(None), turn: AtomicU64::new(0) }),
+                Ok(mut file) => {
+                    file.write_all(BEGUN.as_bytes())?;
+                    return Ok(Self { dir: dir.to_owned(), stem, previous, written: Mutex::new(None), turn: AtomicU64::new(0) });
+                }
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
                 Err(error) => return Err(error),
             }
@@ -133,6 +148,17 @@ fn readable() -> fs::Permissions {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_run_without_an_outcome_leaves_no_empty_page() {
+        let dir = tempfile::tempdir().unwrap();
+        let reporter = Reporter::reserve(dir.path(), "2026-11-21", "kind", &[]).unwrap();
+        let path = reporter.path();
+        // Killed now, it leaves a page that says so; ended, none.
+        assert!(fs::read_to_string(&path).unwrap().contains("Nothing was judged yet"));
+        drop(reporter);
+        assert!(!path.exists());
+    }
 
     #[test]
     fn two_runs_of_a_day_have_two_reports() {
