@@ -231,6 +231,15 @@ pub(crate) async fn reuse(
             .filter(|h| there.get(h.host.as_str()).is_none_or(|a| a.len() < usize::from(h.addresses)))
             .cloned()
             .collect();
+        let wanted: Vec<Gateway> = plan
+            .gateways
+            .iter()
+            .filter(|g| state.gateways.get(&g.at.to_string()) != Some(&hash_of(&gateways::values(g))))
+            .cloned()
+            .collect();
+        if plan.options.reuse_only {
+            return lacking(name, &missing, &wanted).map_or(Ok(()), Err);
+        }
         let started = start_outside(docker, plan, &missing, progress).await?;
         if !started.addresses.is_empty() {
             let mut addresses = there;
@@ -239,12 +248,6 @@ pub(crate) async fn reuse(
             state.ca_pem.push_str(&started.ca_pem);
             state.fingerprints.extend(started.fingerprints);
         }
-        let wanted: Vec<Gateway> = plan
-            .gateways
-            .iter()
-            .filter(|g| state.gateways.get(&g.at.to_string()) != Some(&hash_of(&gateways::values(g))))
-            .cloned()
-            .collect();
         namespaces(&client, plan).await?;
         if !wanted.is_empty() {
             let charts = Charts::provide(tools, &plan.settings, &plan.istio, plan.bundle.as_ref(), dir.path()).await?;
@@ -259,6 +262,16 @@ pub(crate) async fn reuse(
     };
     step(progress, what, ready).await?;
     describe(docker, dir, tools, plan, &state, &node, client, "reused (kept by an earlier run)", progress).await
+}
+
+/// Why a run that may change nothing cannot use the cluster: what would have to be added to it.
+fn lacking(cluster: &str, hosts: &[OutsideHost], gateways: &[Gateway]) -> Option<ProviderError> {
+    let hosts = hosts.iter().map(|h| format!("host outside the mesh {}", h.host));
+    let lacks: Vec<String> = gateways.iter().map(|g| format!("gateway {}", g.at)).chain(hosts).collect();
+    (!lacks.is_empty()).then(|| ProviderError::Command {
+        what: format!("use the cluster {cluster} as it stands"),
+        seen: format!("it lacks {}, or has it otherwise; a run without --verify-only adds that", lacks.join(", ")),
+    })
 }
 
 /// Starts stand-ins, once kind's network is there.
@@ -496,6 +509,14 @@ mod tests {
         let hash = |o: &ProviderOptions, n: &ClusterNeeds| Plan::read(o, n).unwrap().hash;
         assert_eq!(hash(&plain, &needs), hash(&kept, &more));
         assert_ne!(hash(&plain, &needs), hash(&other, &needs));
+    }
+
+    #[test]
+    fn a_run_that_may_change_nothing_is_told_what_would_have_to_be_added() {
+        assert!(lacking("c", &[], &[]).is_none());
+        let host = OutsideHost { host: "a.org".parse().unwrap(), addresses: 1 };
+        let error = lacking("c", &[host], &Settings::read(&options().kind_dir).unwrap().gateways[..1]).unwrap().to_string();
+        assert!(error.contains("it lacks gateway istio-system/") && error.contains("host outside the mesh a.org"), "{error}");
     }
 
     #[test]

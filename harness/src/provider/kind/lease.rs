@@ -98,11 +98,11 @@ pub async fn up(options: &ProviderOptions, needs: &ClusterNeeds, progress: &dyn 
     let lock = dir.lock(name, progress).await?;
     remove::reap(&docker, name, progress).await?;
 
-    let standing = dir.read().filter(|s| s.kept && s.config_hash == plan.hash);
-    if options.reuse_only && standing.is_none() {
+    let stands = dir.read().is_some_and(|s| s.kept && s.config_hash == plan.hash) && node::find(&docker, name).await.is_some();
+    if options.reuse_only && !stands {
         return Err(ProviderError::Command {
             what: format!("use the cluster {name} as it stands"),
-            seen: "there is none that was kept with these versions and values; without --verify-only one is made".to_owned(),
+            seen: "there is none that was kept with these versions and values and runs; without --verify-only one is made".to_owned(),
         });
     }
     let reused = match dir.read() {
