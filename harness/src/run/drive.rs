@@ -1,8 +1,10 @@
 //! A whole run, with signals heard: from a plan to a report.
 
+use std::panic::AssertUnwindSafe;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use futures::FutureExt;
 use gateproof_core::plan::Plan;
 use gateproof_core::report::{RunRecord, Tally};
 
@@ -39,14 +41,26 @@ pub async fn drive(options: &SessionOptions, plan: &Plan, listener: Arc<dyn List
         session = Box::pin(Session::begin(options, plan, listener.clone())) => session?,
         () = signal() => return Ok(Ended { record: None, report: None, interrupted: true }),
     };
+    // A panic would leave what was applied on a cluster that stays: it is taken back first, and the report written.
+    let mut panicked = None;
     let interrupted = tokio::select! {
-        result = Box::pin(session.run(plan)) => { result?; false }
+        result = Box::pin(AssertUnwindSafe(session.run(plan)).catch_unwind()) => match result {
+            Ok(result) => { result?; false }
+            Err(panic) => { panicked = Some(panic); false }
+        },
         () = signal() => true,
     };
     if interrupted {
         session.ended_early("interrupted by a signal");
     }
-    let (record, report) = session.finish(&*listener).await?;
+    if panicked.is_some() {
+        session.ended_early("gateproof panicked, which is a mistake in it");
+    }
+    let finished = session.finish(&*listener).await;
+    if let Some(panic) = panicked {
+        std::panic::resume_unwind(panic);
+    }
+    let (record, report) = finished?;
     Ok(Ended { record: Some(record), report: Some(report), interrupted })
 }
 
