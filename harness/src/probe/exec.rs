@@ -36,6 +36,13 @@ pub struct Target {
 
 /// The Deployment's pods that are not going away.
 pub(crate) async fn pods_of(client: &Client, workload: &Namespaced) -> Result<Vec<Pod>, ProbeError> {
+    let mut pods = all_pods_of(client, workload).await?;
+    pods.retain(|p| p.metadata.deletion_timestamp.is_none());
+    Ok(pods)
+}
+
+/// The Deployment's pods, those that are going away included.
+pub(crate) async fn all_pods_of(client: &Client, workload: &Namespaced) -> Result<Vec<Pod>, ProbeError> {
     let doing = || format!("looking up the pods of {workload}");
     let deployments: Api<Deployment> = Api::namespaced(client.clone(), &workload.namespace);
     let deployment = deployments.get(&workload.name).await.map_err(|e| ProbeError::api(doing(), e))?;
@@ -43,7 +50,7 @@ pub(crate) async fn pods_of(client: &Client, workload: &Namespaced) -> Result<Ve
     let selector = labels.iter().map(|(k, v)| format!("{k}={v}")).collect::<Vec<_>>().join(",");
     let pods: Api<Pod> = Api::namespaced(client.clone(), &workload.namespace);
     let list = pods.list(&ListParams::default().labels(&selector)).await.map_err(|e| ProbeError::api(doing(), e))?;
-    Ok(list.items.into_iter().filter(|p| p.metadata.deletion_timestamp.is_none()).collect())
+    Ok(list.items)
 }
 
 /// The first ready pod of a Deployment, and the named container or its first that is not the proxy.

@@ -167,7 +167,10 @@ impl World {
                 let (pods, without_pods) = state::pods(&self.client, workloads).await?;
                 Ok(Observation::Pods { pods, without_pods })
             }
-            Probe::ProxyStatus => Ok(Observation::ProxyStatus { proxies: state::proxies(&self.gate).await? }),
+            Probe::ProxyStatus => {
+                let (proxies, unconnected) = state::proxies(&self.gate).await?;
+                Ok(Observation::ProxyStatus { proxies, unconnected })
+            }
             Probe::Versions => Ok(Observation::Versions { seen: state::versions(self).await? }),
         }
     }

@@ -7,10 +7,11 @@ use std::time::{Duration, Instant};
 
 use futures::future::join_all;
 use gateproof_core::names::Namespaced;
+use k8s_openapi::api::core::v1::Pod;
 use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use super::exec::pods_of;
+use super::exec::all_pods_of;
 use super::logs::Since;
 use super::{ProbeError, World, outside};
 use crate::kube_ext::open_port;
@@ -34,12 +35,12 @@ enum Door {
 /// Sends a sentinel through every replica of a gateway and waits for its line. Returns what shows that each log has been
 /// read past this moment, or None when a sentinel did not arrive.
 pub(super) async fn past(world: &World, proxy: &Namespaced, since: &Since) -> Result<Option<String>, ProbeError> {
-    let pods = match pods_of(&world.client, proxy).await {
+    let pods = match all_pods_of(&world.client, proxy).await {
         Ok(pods) => pods,
         Err(error) if error.is_not_found() => Vec::new(),
         Err(error) => return Err(error),
     };
-    let names: Vec<String> = pods.into_iter().filter_map(|p| p.metadata.name).collect();
+    let Some(names) = replicas(pods) else { return Ok(None) };
     if names.is_empty() {
         return Ok(Some("it has no replica".to_owned()));
     }
@@ -47,6 +48,12 @@ pub(super) async fn past(world: &World, proxy: &Namespaced, since: &Since) -> Re
     let shown: Result<Vec<Option<String>>, ProbeError> = shown.into_iter().collect();
     let shown: Option<Vec<String>> = shown?.into_iter().collect();
     Ok(shown.map(|facts| facts.join("; ")))
+}
+
+/// The replicas to ask; None while one is going away: it may still log, and no call of ours is sure to reach it.
+fn replicas(pods: Vec<Pod>) -> Option<Vec<String>> {
+    let stays = |pod: &Pod| pod.metadata.deletion_timestamp.is_none();
+    pods.iter().all(stays).then(|| pods.into_iter().filter_map(|p| p.metadata.name).collect())
 }
 
 async fn past_replica(world: &World, proxy: &Namespaced, pod: &str, since: &Since) -> Result<Option<String>, ProbeError> {
@@ -135,6 +142,15 @@ mod tests {
 
     fn listener(name: &str, port: u16, chain: &Value) -> Value {
         json!({"active_state": {"listener": {"name": name, "address": {"socket_address": {"port_value": port}}, "filter_chains": [chain]}}})
+    }
+
+    #[test]
+    fn a_replica_that_is_going_away_may_still_log() {
+        let pod = |more: Value| -> Pod { serde_json::from_value(json!({"metadata": more})).unwrap() };
+        assert_eq!(replicas(vec![]), Some(vec![]));
+        assert_eq!(replicas(vec![pod(json!({"name": "a"}))]), Some(vec!["a".to_owned()]));
+        let leaving = json!({"name": "b", "deletionTimestamp": "2026-01-01T00:00:00Z"});
+        assert_eq!(replicas(vec![pod(json!({"name": "a"})), pod(leaving)]), None);
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! Pods, proxies, versions, configuration, analysis: what stands, as the cluster tells it.
 
+use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::path::Path;
 use std::process::Stdio;
@@ -53,10 +54,14 @@ fn pod_seen(workload: &Namespaced, pod: &Pod) -> PodSeen {
     }
 }
 
-/// What istiod says of each connected proxy.
-pub(super) async fn proxies(gate: &Gate) -> Result<Vec<ProxySeen>, ProbeError> {
+/// What istiod says of each connected proxy, and the pods with a proxy that it does not speak of.
+pub(super) async fn proxies(gate: &Gate) -> Result<(Vec<ProxySeen>, Vec<String>), ProbeError> {
+    // Pods first: one that comes while istiod is asked has not failed to connect.
+    let pods = gate.pods_with_proxy().await?;
     let statuses = gate.sync_status().await?;
-    Ok(statuses
+    let connected: BTreeSet<&str> = statuses.iter().map(|s| s.proxy.as_str()).collect();
+    let unconnected = unconnected(&pods, &connected);
+    let seen = statuses
         .into_iter()
         .map(|status| {
             let refusals = status.refusals();
@@ -77,7 +82,23 @@ pub(super) async fn proxies(gate: &Gate) -> Result<Vec<ProxySeen>, ProbeError> {
             let synced = types.iter().all(|(_, said)| said == "SYNCED" || said == "NOT SENT");
             ProxySeen { id: status.proxy.clone(), types, synced }
         })
-        .collect())
+        .collect();
+    Ok((seen, unconnected))
+}
+
+/// Pods that ought to be connected and are not. Those of another revision are another istiod's.
+fn unconnected(pods: &[Pod], connected: &BTreeSet<&str>) -> Vec<String> {
+    let id = |pod: &Pod| {
+        let (name, namespace) = (pod.metadata.name.as_deref(), pod.metadata.namespace.as_deref());
+        format!("{}.{}", name.unwrap_or_default(), namespace.unwrap_or_default())
+    };
+    let revision = |pod: &Pod| pod.metadata.annotations.as_ref().and_then(|a| a.get("istio.io/rev").cloned());
+    let (there, not_there): (Vec<&Pod>, Vec<&Pod>) = pods.iter().partition(|pod| connected.contains(id(pod).as_str()));
+    let ours: BTreeSet<Option<String>> = there.into_iter().map(revision).collect();
+    let is_done = |pod: &Pod| pod.status.as_ref().and_then(|s| s.phase.as_deref()).is_some_and(|p| ["Succeeded", "Failed"].contains(&p));
+    let due =
+        |pod: &&&Pod| pod.metadata.deletion_timestamp.is_none() && !is_done(pod) && (ours.is_empty() || ours.contains(&revision(pod)));
+    not_there.iter().filter(due).map(|pod| id(pod)).collect()
 }
 
 /// Versions of the control plane, each proxy and the client.
@@ -98,14 +119,15 @@ pub(super) async fn config(world: &World, probe: &ProxyConfigProbe) -> Result<Ve
     let names: Vec<String> = pods.into_iter().filter_map(|p| p.metadata.name).collect();
     let looks = join_all(names.iter().map(|pod| async {
         let dump = world.gate.envoy_dump(&probe.workload.namespace, pod).await?;
-        Ok::<_, ProbeError>(section_of(pod, &dump, probe.section, &probe.name))
+        section_of(pod, &dump, probe.section, &probe.name)
     }))
     .await;
     looks.into_iter().collect()
 }
 
-/// The entries of a section of Envoy's dump whose name matches, and all names in it. Static ones count too.
-fn section_of(pod: &str, dump: &Value, section: ConfigSection, pattern: &str) -> ConfigSeen {
+/// The entries of a section of Envoy's dump whose name matches, and all names in it. Static ones count too. A dump without
+/// the section says nothing of what is in it: that is an error, and not an absence.
+fn section_of(pod: &str, dump: &Value, section: ConfigSection, pattern: &str) -> Result<ConfigSeen, ProbeError> {
     let (kind, lists, path): (&str, &[&str], &[&str]) = match section {
         ConfigSection::Listeners => ("ListenersConfigDump", &["static_listeners", "dynamic_listeners"], &["listener"]),
         ConfigSection::Routes => ("RoutesConfigDump", &["static_route_configs", "dynamic_route_configs"], &["route_config"]),
@@ -115,7 +137,12 @@ fn section_of(pod: &str, dump: &Value, section: ConfigSection, pattern: &str) ->
     };
     let mut seen = ConfigSeen { pod: pod.to_owned(), entries: Vec::new(), all_names: Vec::new() };
     let sections = dump["configs"].as_array().map(Vec::as_slice).unwrap_or_default();
-    for part in sections.iter().filter(|s| s["@type"].as_str().is_some_and(|t| t.ends_with(kind))) {
+    let parts: Vec<&Value> = sections.iter().filter(|s| s["@type"].as_str().is_some_and(|t| t.ends_with(kind))).collect();
+    if parts.is_empty() {
+        let why = format!("it has no {kind}");
+        return Err(ProbeError::Broken { doing: format!("reading the configuration of Envoy in {pod}"), why });
+    }
+    for part in parts {
         for entry in lists.iter().flat_map(|list| part[*list].as_array().map(Vec::as_slice).unwrap_or_default()) {
             let holder = entry.get("active_state").unwrap_or(entry);
             let value = &holder[path[0]];
@@ -131,7 +158,7 @@ fn section_of(pod: &str, dump: &Value, section: ConfigSection, pattern: &str) ->
         }
     }
     seen.all_names.sort();
-    seen
+    Ok(seen)
 }
 
 /// `istioctl analyze` over namespaces, each once.
@@ -154,7 +181,10 @@ pub(super) async fn analyze(istioctl: &Path, access: &[OsString; 2], namespaces:
                 why: String::from_utf8_lossy(&output.stderr).trim().chars().take(300).collect(),
             })?,
         };
-        Ok::<_, ProbeError>(read_messages(&messages))
+        read_messages(&messages).ok_or_else(|| ProbeError::Broken {
+            doing: doing(),
+            why: format!("it answered no list of messages: {}", messages.to_string().chars().take(300).collect::<String>()),
+        })
     });
     let mut all = Vec::new();
     for result in join_all(runs).await {
@@ -167,19 +197,17 @@ pub(super) async fn analyze(istioctl: &Path, access: &[OsString; 2], namespaces:
     Ok(all)
 }
 
-fn read_messages(messages: &Value) -> Vec<AnalysisMessage> {
+fn read_messages(messages: &Value) -> Option<Vec<AnalysisMessage>> {
     let text = |v: &Value| v.as_str().unwrap_or_default().to_owned();
-    messages
-        .as_array()
-        .map(Vec::as_slice)
-        .unwrap_or_default()
-        .iter()
+    let messages = messages.as_array()?.iter();
+    let messages = messages
         .map(|m| AnalysisMessage {
             level: text(&m["level"]),
             code: text(&m["code"]),
             text: format!("{}: {}", text(&m["origin"]), text(&m["message"])),
         })
-        .collect()
+        .collect();
+    Some(messages)
 }
 
 #[cfg(test)]
@@ -193,16 +221,50 @@ mod tests {
             "dynamic_listeners": [
                 {"name": "0.0.0.0_8443", "active_state": {"listener": {"name": "0.0.0.0_8443", "x": 1}}},
                 {"name": "0.0.0.0_8080", "warming_state": {"listener": {"name": "0.0.0.0_8080"}}}]}]});
-        let seen = section_of("p", &dump, ConfigSection::Listeners, "*_8443");
+        let seen = section_of("p", &dump, ConfigSection::Listeners, "*_8443").unwrap();
         assert_eq!(seen.entries.len(), 1);
         assert_eq!(seen.all_names, ["0.0.0.0_8443"]);
+    }
+
+    #[test]
+    fn a_section_that_is_not_there_is_no_absence() {
+        let dump = json!({"configs": [{"@type": "type.googleapis.com/envoy.admin.v3.ListenersConfigDump"}]});
+        assert!(section_of("p", &dump, ConfigSection::Listeners, "x").is_ok_and(|seen| seen.entries.is_empty()));
+        let error = section_of("p", &dump, ConfigSection::Routes, "x").unwrap_err();
+        assert_eq!(error.to_string(), "reading the configuration of Envoy in p: it has no RoutesConfigDump");
+    }
+
+    #[test]
+    fn an_analysis_that_is_no_list_is_not_clean() {
+        assert!(read_messages(&json!({"error": "x"})).is_none());
+        assert!(read_messages(&json!([])).is_some_and(|m| m.is_empty()));
+    }
+
+    #[test]
+    fn a_pod_of_this_revision_that_is_not_connected_is_named() {
+        let pod = |name: &str, revision: &str, more: Value| -> Pod {
+            let mut pod = json!({"metadata": {"name": name, "namespace": "n", "annotations": {"istio.io/rev": revision}}});
+            pod["status"] = more;
+            serde_json::from_value(pod).unwrap()
+        };
+        let mut leaving = pod("leaving", "default", json!({}));
+        leaving.metadata.deletion_timestamp = serde_json::from_value(json!("2026-01-01T00:00:00Z")).unwrap();
+        let pods = [
+            pod("a", "default", json!({})),
+            pod("b", "default", json!({"phase": "Pending"})),
+            pod("done", "default", json!({"phase": "Succeeded"})),
+            pod("other", "canary", json!({})),
+            leaving,
+        ];
+        assert_eq!(unconnected(&pods, &BTreeSet::from(["a.n"])), ["b.n"]);
     }
 
     #[test]
     fn messages_of_an_analysis_are_read() {
         let messages = read_messages(
             &json!([{"code": "IST0101", "level": "Error", "origin": "VirtualService a/b", "message": "Referenced host not found"}]),
-        );
+        )
+        .unwrap();
         assert_eq!(messages[0].code, "IST0101");
         assert_eq!(messages[0].text, "VirtualService a/b: Referenced host not found");
     }

@@ -198,12 +198,13 @@ fn evidence(check: &Check, observation: &Observation) -> Vec<EvidenceRecord> {
             let lines: Vec<String> = pods.iter().map(|p| format!("{} {}/{} {}", p.pod, p.ready, p.of, p.phase)).collect();
             add("Pods", "text", lines.join("\n"));
         }
-        Observation::ProxyStatus { proxies } => {
+        Observation::ProxyStatus { proxies, unconnected } => {
             let line = |p: &gateproof_core::outcome::ProxySeen| {
                 let types: Vec<String> = p.types.iter().map(|(t, said)| format!("{t} {said}")).collect();
                 format!("{}: {}", p.id, types.join(", "))
             };
-            add("Proxies", "text", proxies.iter().map(line).collect::<Vec<_>>().join("\n"));
+            let lines = proxies.iter().map(line).chain(unconnected.iter().map(|id| format!("{id}: not connected")));
+            add("Proxies", "text", lines.collect::<Vec<_>>().join("\n"));
         }
         Observation::Versions { seen } => {
             add("Versions", "text", seen.iter().map(|v| format!("{}: {}", v.who, v.version)).collect::<Vec<_>>().join("\n"));

@@ -409,16 +409,24 @@ impl Gate {
     /// Ready pods with a proxy, as istiod calls them. One that istiod does not list has lost its stream, or another istiod
     /// has just begun.
     async fn ready_proxies(&self) -> Result<Vec<String>, GateError> {
-        let api: Api<Pod> = Api::all(self.client.clone());
-        let failed = |e| GateError::Api { doing: "listing pods".to_owned(), source: Box::new(e) };
-        let pods = api.list(&ListParams::default()).await.map_err(failed)?;
         let is_wanted = |pod: &Pod| {
             let ready = pod.status.iter().flat_map(|s| s.conditions.iter().flatten()).any(|c| c.type_ == "Ready" && c.status == "True");
-            let containers = pod.spec.iter().flat_map(|s| s.containers.iter().chain(s.init_containers.iter().flatten()));
-            ready && pod.metadata.deletion_timestamp.is_none() && containers.into_iter().any(|c| c.name == "istio-proxy")
+            ready && pod.metadata.deletion_timestamp.is_none()
         };
         let id = |pod: Pod| format!("{}.{}", pod.metadata.name.unwrap_or_default(), pod.metadata.namespace.unwrap_or_default());
-        Ok(pods.items.into_iter().filter(is_wanted).map(id).collect())
+        Ok(self.pods_with_proxy().await?.into_iter().filter(is_wanted).map(id).collect())
+    }
+
+    /// Every pod with a proxy.
+    pub(crate) async fn pods_with_proxy(&self) -> Result<Vec<Pod>, GateError> {
+        let api: Api<Pod> = Api::all(self.client.clone());
+        let failed = |e| GateError::Api { doing: "listing pods".to_owned(), source: Box::new(e) };
+        let mut pods = api.list(&ListParams::default()).await.map_err(failed)?.items;
+        pods.retain(|pod| {
+            let mut containers = pod.spec.iter().flat_map(|s| s.containers.iter().chain(s.init_containers.iter().flatten()));
+            containers.any(|c| c.name == "istio-proxy")
+        });
+        Ok(pods)
     }
 
     async fn proxy_lacks(

@@ -26,7 +26,7 @@ pub fn describe_expectation(e: &Expectation) -> Vec<String> {
         Expectation::Analysis(AnalysisExpect::Clean) => vec!["no Error, no Warning".to_owned()],
         Expectation::Analysis(AnalysisExpect::Codes(codes)) => vec![format!("messages {}", codes.join(", "))],
         Expectation::PodsReady { ready, of } => vec![format!("every pod {ready}/{of} ready")],
-        Expectation::InSync { workloads } if workloads.is_empty() => vec!["every connected proxy in sync".to_owned()],
+        Expectation::InSync { workloads } if workloads.is_empty() => vec!["every proxy connected and in sync".to_owned()],
         Expectation::InSync { workloads } => {
             vec![format!("in sync: {}", workloads.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "))]
         }
@@ -76,10 +76,11 @@ pub fn describe_observation(o: &Observation, e: &Expectation) -> Vec<String> {
             let seen = pods.iter().map(|p| format!("{} {}/{} {}", p.pod, p.ready, p.of, p.phase));
             seen.chain(without_pods.iter().map(|w| format!("{w} has no pod"))).collect()
         }
-        (Observation::ProxyStatus { proxies }, _) => {
+        (Observation::ProxyStatus { proxies, unconnected }, _) => {
             let bad: Vec<&str> = proxies.iter().filter(|p| !p.synced).map(|p| p.id.as_str()).collect();
             let mut lines = vec![format!("{} of {} connected proxies in sync", proxies.len() - bad.len(), proxies.len())];
             lines.extend(bad.iter().map(|id| format!("not in sync: {id}")));
+            lines.extend(unconnected.iter().map(|id| format!("not connected: {id}")));
             lines
         }
         (Observation::Versions { seen }, _) => seen.iter().map(|v| format!("{} {}", v.who, v.version)).collect(),

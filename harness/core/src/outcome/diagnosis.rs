@@ -18,7 +18,7 @@ pub fn diagnose(expect: &Expectation, seen: &Observation, mismatches: &[Mismatch
         (_, Observation::Logs { lines }) if lines.is_empty() => {
             vec!["Log: there is no line since the state was applied; is the log turned on, and the container the right one?".to_owned()]
         }
-        (_, Observation::ProxyStatus { proxies }) => {
+        (_, Observation::ProxyStatus { proxies, .. }) => {
             let refused = proxies.iter().flat_map(|p| p.types.iter().map(move |(t, s)| (p, t, s)));
             let known = ["SYNCED", "STALE", "NOT SENT", "IGNORED"];
             refused

@@ -39,7 +39,9 @@ fn judge_named(expect: &Expectation, seen: &Observation, asked: Option<&str>) ->
         (Expectation::PodsReady { ready, of }, Observation::Pods { pods, without_pods }) => {
             pods_ready(*ready, *of, pods, without_pods, &mut out)
         }
-        (Expectation::InSync { workloads }, Observation::ProxyStatus { proxies }) => in_sync(workloads, proxies, &mut out),
+        (Expectation::InSync { workloads }, Observation::ProxyStatus { proxies, unconnected }) => {
+            in_sync(workloads, proxies, unconnected, &mut out)
+        }
         (Expectation::VersionsAgree, Observation::Versions { seen }) => versions(seen, &mut out),
         _ => out.push(of(EvidenceKind::State, "kind", "an answer that fits the question", "an answer of another kind")),
     }
@@ -214,7 +216,13 @@ fn config(expect: &ConfigExpect, replicas: &[ConfigSeen], asked: Option<&str>, o
                     out.push(of(kind, place("entries"), wanted_name(contains, asked), names_instead(contains, asked, &replica.all_names)));
                     continue;
                 }
-                let misses = |entry: &(String, Value)| entry_mismatches(&entry.1, contains, lacks);
+                // One entry has all that is wanted; what is unwanted is in none.
+                for (name, value) in &replica.entries {
+                    out.extend(unwanted(value, lacks).map(|m| of(kind, place(&format!("{name} {}", m.path)), m.wanted, m.actual)));
+                }
+                let misses = |entry: &(String, Value)| -> Vec<PathMismatch> {
+                    contains.iter().filter_map(|w| json_match::contains(&entry.1, w).err()).flatten().collect()
+                };
                 let closest = replica.entries.iter().map(|e| (misses(e), e)).min_by_key(|(found, _)| found.len());
                 if let Some((found, (name, _))) = closest {
                     let nearest = if replica.entries.len() > 1 {
@@ -229,13 +237,11 @@ fn config(expect: &ConfigExpect, replicas: &[ConfigSeen], asked: Option<&str>, o
     }
 }
 
-fn entry_mismatches(entry: &Value, contains: &[Value], lacks: &[Value]) -> Vec<PathMismatch> {
-    let mut found: Vec<PathMismatch> = contains.iter().filter_map(|w| json_match::contains(entry, w).err()).flatten().collect();
-    for unwanted in lacks.iter().filter(|w| json_match::contains(entry, w).is_ok()) {
-        let shown = clip(&unwanted.to_string(), 200);
-        found.push(PathMismatch { path: "$".into(), wanted: format!("nothing like {shown}"), actual: "it is there".into() });
-    }
-    found
+fn unwanted<'a>(entry: &'a Value, lacks: &'a [Value]) -> impl Iterator<Item = PathMismatch> + 'a {
+    lacks.iter().filter(|w| json_match::contains(entry, w).is_ok()).map(|w| {
+        let wanted = format!("nothing like {}", clip(&w.to_string(), 200));
+        PathMismatch { path: "$".into(), wanted, actual: "it is there".into() }
+    })
 }
 
 fn name_of<'a>(contains: &'a [Value], asked: Option<&'a str>) -> Option<&'a str> {
@@ -299,17 +305,20 @@ fn is_of(id: &str, workload: &Namespaced) -> bool {
         .is_some_and(|(pod, namespace)| namespace == workload.namespace && pod.rsplitn(3, '-').nth(2) == Some(workload.name.as_str()))
 }
 
-fn in_sync(workloads: &[Namespaced], proxies: &[ProxySeen], out: &mut Vec<Mismatch>) {
+fn in_sync(workloads: &[Namespaced], proxies: &[ProxySeen], unconnected: &[String], out: &mut Vec<Mismatch>) {
     let kind = EvidenceKind::State;
     if proxies.is_empty() {
         out.push(of(kind, "proxies", "proxies connected to istiod", "none is connected"));
+    }
+    let asked_for = |id: &str| workloads.is_empty() || workloads.iter().any(|w| is_of(id, w));
+    for id in unconnected.iter().filter(|id| asked_for(id)) {
+        out.push(of(kind, id.clone(), "its proxy is connected to istiod", "istiod does not list it"));
     }
     for workload in workloads.iter().filter(|w| !proxies.is_empty() && !proxies.iter().any(|p| is_of(&p.id, w))) {
         let there: Vec<&str> = proxies.iter().map(|p| p.id.as_str()).take(8).collect();
         out.push(of(kind, workload.to_string(), "a proxy of it is connected to istiod", format!("none; connected: {}", there.join(", "))));
     }
-    let asked = |p: &&ProxySeen| workloads.is_empty() || workloads.iter().any(|w| is_of(&p.id, w));
-    for proxy in proxies.iter().filter(asked).filter(|p| !p.synced) {
+    for proxy in proxies.iter().filter(|p| asked_for(&p.id) && !p.synced) {
         let bad: Vec<String> = proxy.types.iter().filter(|(_, s)| s != "SYNCED").map(|(t, s)| format!("{t} {}", clip(s, 160))).collect();
         let observed = if bad.is_empty() { "not in sync".to_owned() } else { bad.join(", ") };
         out.push(of(kind, proxy.id.clone(), "all that was sent is acknowledged", observed));

@@ -237,7 +237,10 @@ fn sync_and_versions() {
     let proxy =
         |id: &str, synced| ProxySeen { id: id.into(), types: vec![("CDS".into(), if synced { "SYNCED" } else { "STALE" }.into())], synced };
     let sync = |workloads: &[&str], proxies: Vec<ProxySeen>| {
-        judge(&Expectation::InSync { workloads: workloads.iter().map(|w| name(w)).collect() }, &Observation::ProxyStatus { proxies })
+        judge(
+            &Expectation::InSync { workloads: workloads.iter().map(|w| name(w)).collect() },
+            &Observation::ProxyStatus { proxies, unconnected: vec![] },
+        )
     };
     let ids = [("sleep-7d9-x2k.mesh-test", true), ("sleep-other-7d9-x2k.mesh-test", false)];
     let both = || ids.iter().map(|(id, s)| proxy(id, *s)).collect::<Vec<_>>();
@@ -254,6 +257,30 @@ fn sync_and_versions() {
     assert_eq!(versions(&[("istiod", "1.30.0"), ("proxy a.b", "1.29.0"), ("istiod-canary", "1.31.0")]).len(), 2);
     assert_eq!(versions(&[("istiod", "1.30.0")]).len(), 1);
     assert_eq!(versions(&[("istioctl", "1.30.0")]).len(), 1);
+}
+
+#[test]
+fn a_pod_whose_proxy_is_not_connected_is_not_in_sync() {
+    let seen = |id: &str| ProxySeen { id: id.into(), types: vec![], synced: true };
+    let sync = |workloads: &[&str]| {
+        let seen = Observation::ProxyStatus {
+            proxies: vec![seen("sleep-7d9-x2k.mesh-test")],
+            unconnected: vec!["httpbin-559-bg5.mesh-test".into()],
+        };
+        judge(&Expectation::InSync { workloads: workloads.iter().map(|w| name(w)).collect() }, &seen)
+    };
+    let found = sync(&[]);
+    assert_eq!(shown(&found), ["State httpbin-559-bg5.mesh-test: its proxy is connected to istiod / istiod does not list it"]);
+    assert_eq!(sync(&[SLEEP]), []);
+}
+
+#[test]
+fn what_is_unwanted_is_in_none_of_the_entries() {
+    let two = replica("a", &[("x", json!({"p": 1, "q": 3})), ("y", json!({"p": 2}))], &["x", "y"]);
+    let present = |contains| ConfigExpect::Present { contains, lacks: vec![json!({"q": 3})] };
+    let found = config_of(vec![two.clone()], present(vec![json!({"p": 2})]));
+    assert_eq!(shown(&found), ["ProxyConfig a x $: nothing like {\"q\":3} / it is there"]);
+    assert_eq!(config_of(vec![two], present(vec![])).len(), 1);
 }
 
 #[test]

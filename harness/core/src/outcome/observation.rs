@@ -41,6 +41,9 @@ pub enum Observation {
     ProxyStatus {
         /// Each connected proxy.
         proxies: Vec<ProxySeen>,
+        /// Pods with a proxy that istiod does not list, as it would call them.
+        #[serde(default)]
+        unconnected: Vec<String>,
     },
     /// Of `versions`.
     Versions {

@@ -371,7 +371,7 @@ async fn analysis(scope: &Scope<'_>, namespaces: BTreeSet<String>) -> Result<Ans
 
 async fn proxy_status(scope: &Scope<'_>) -> Result<Answer, String> {
     let observed = scope.world.ask(&Probe::ProxyStatus, &Witnesses::default(), &Default::default()).await.map_err(words)?;
-    let Observation::ProxyStatus { proxies } = observed else { return Err("istiod answered something else".to_owned()) };
+    let Observation::ProxyStatus { proxies, .. } = observed else { return Err("istiod answered something else".to_owned()) };
     let (mut text, mut odd) = (String::new(), Vec::new());
     for proxy in proxies {
         text.push_str(&format!("{}\n", proxy.id));
