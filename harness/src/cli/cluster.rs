@@ -5,11 +5,12 @@ use std::path::PathBuf;
 use anstream::{eprintln, println};
 use gateproof_core::report::{RunRecord, github_summary, junit, render, summary};
 
-use super::run::{ProvideFlags, catalogue, on_kind, options, selected};
+use super::asked::{catalogue, selected};
+use super::run::{ProvideFlags, on_kind, options};
 use super::{Common, EXIT_CLUSTER, EXIT_GREEN, EXIT_INPUT, EXIT_INTERRUPTED, Lines, on_runtime};
 use crate::provider::{self, Progress, ProviderError};
 use crate::run::drive::unless_interrupted;
-use crate::run::session::needs;
+use crate::run::needs::needs;
 use crate::run::{Event, Listener};
 
 impl Progress for Lines {

@@ -7,7 +7,7 @@ use gateproof_core::scenario::load_catalogue;
 
 use super::{EXIT_CLUSTER, EXIT_GREEN, EXIT_INPUT};
 use crate::provider::{self, Choice, ExistingOptions, ProviderError, ProviderOptions, access};
-use crate::run::session::needs;
+use crate::run::needs::needs;
 
 /// Looks as the flags say.
 pub(super) fn run(common: &super::Common, flags: &super::provide::ProviderFlags) -> u8 {

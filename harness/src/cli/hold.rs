@@ -7,7 +7,8 @@ use anstream::{eprintln, println};
 use gateproof_core::plan::objects_in;
 use gateproof_core::scenario::INTACT;
 
-use super::run::{ProvideFlags, catalogue, exit_of, on_kind, options, selected};
+use super::asked::{catalogue, selected};
+use super::run::{ProvideFlags, exit_of, on_kind, options};
 use super::{Common, EXIT_GREEN, EXIT_INPUT, EXIT_INTERRUPTED, EXIT_RED, Lines, on_runtime};
 use crate::run::drive::unless_interrupted;
 use crate::run::{Session, SessionError};

@@ -1,6 +1,5 @@
 //! `lint`, `list`, `plan` and `schema`.
 
-use std::io::IsTerminal;
 use std::path::Path;
 
 use anstream::{eprintln, println};
@@ -8,7 +7,7 @@ use gateproof_core::scenario::{load_catalogue, schema as scenario_schema};
 
 use gateproof_core::plan::{apply_waves, dangling, objects_in};
 
-use super::run::selected;
+use super::asked::{catalogue, check, selected};
 use super::{EXIT_GREEN, EXIT_INPUT};
 use crate::run::trials::{trial_name, trial_names};
 
@@ -16,31 +15,11 @@ use crate::run::trials::{trial_name, trial_names};
 pub(super) fn lint(root: &Path) -> u8 {
     let code = check(root);
     if code == EXIT_GREEN {
-        let catalogue = load_catalogue(root);
-        let checks: usize = catalogue.scenarios.iter().map(|s| s.checks.len()).sum();
-        println!("{} scenarios with {checks} checks, no mistake", catalogue.scenarios.len());
+        let found = load_catalogue(root);
+        let checks: usize = found.scenarios.iter().map(|s| s.checks.len()).sum();
+        println!("{} scenarios with {checks} checks, no mistake", found.scenarios.len());
     }
     code
-}
-
-/// Prints every mistake below a folder; exit code 2 when there is one or nothing to run.
-pub(super) fn check(root: &Path) -> u8 {
-    let catalogue = load_catalogue(root);
-    let colour = std::io::stderr().is_terminal();
-    let mut mistakes = 0;
-    for mistake in catalogue.mistakes() {
-        mistakes += 1;
-        eprintln!("{}\n", mistake.render(colour));
-    }
-    if mistakes > 0 {
-        eprintln!("{mistakes} mistakes in {} of {} scenarios", catalogue.broken.len(), catalogue.broken.len() + catalogue.scenarios.len());
-        return EXIT_INPUT;
-    }
-    if catalogue.scenarios.is_empty() {
-        eprintln!("no scenario below {}: a scenario is a directory with a scenario.yaml", root.display());
-        return EXIT_INPUT;
-    }
-    EXIT_GREEN
 }
 
 /// Prints every check's name.
@@ -55,7 +34,7 @@ pub(super) fn list(root: &Path) -> u8 {
 /// Prints what a run would do.
 pub(super) fn plan(root: &Path, filters: &[String]) -> u8 {
     let answer = || -> Result<u8, u8> {
-        let plan = selected(&super::run::catalogue(root)?, filters)?;
+        let plan = selected(&catalogue(root)?, filters)?;
         for gateway in &plan.gateways {
             println!("gateway {}", gateway.at);
         }

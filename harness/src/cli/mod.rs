@@ -1,5 +1,6 @@
 //! Arguments, progress, exit codes: the only place that prints or exits.
 
+mod asked;
 mod cluster;
 mod doctor;
 mod hold;

@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use anstream::{eprintln, println};
 
-use super::run::{ProvideFlags, catalogue, exit_of, on_kind, options, selected};
+use super::asked::{catalogue, selected};
+use super::run::{ProvideFlags, exit_of, on_kind, options};
 use super::{Common, EXIT_GREEN, EXIT_INTERRUPTED, EXIT_RED, Lines, on_runtime};
 use crate::run::drive::unless_interrupted;
 use crate::run::prove::{Noticed, Proved, prove as prove_scenario, table};

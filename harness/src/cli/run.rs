@@ -4,11 +4,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anstream::{eprintln, println};
-use gateproof_core::names::ScenarioId;
-use gateproof_core::plan::{Plan, plan};
+use gateproof_core::plan::Plan;
 use gateproof_core::report::{RunRecord, Tally, summary};
-use gateproof_core::scenario::{Catalogue, load_catalogue};
 
+use super::asked::{catalogue, selected};
 use super::provide::ProviderFlags;
 use super::{Common, EXIT_CLUSTER, EXIT_GREEN, EXIT_INPUT, EXIT_INTERRUPTED, EXIT_RED, Lines, on_runtime};
 use crate::provider::Choice;
@@ -95,30 +94,6 @@ pub(super) fn on_kind(options: SessionOptions) -> Result<SessionOptions, u8> {
     }
     eprintln!("error: this command changes what stands in a cluster and works on kind only; use `run` on an existing one");
     Err(EXIT_INPUT)
-}
-
-/// The catalogue, or every mistake in it and exit code 2: nothing is touched before the input is right.
-pub(super) fn catalogue(root: &Path) -> Result<Catalogue, u8> {
-    match super::lint::check(root) {
-        EXIT_GREEN => Ok(load_catalogue(root)),
-        code => Err(code),
-    }
-}
-
-/// A plan of the checks that some filter hits.
-pub(super) fn selected(catalogue: &Catalogue, filters: &[String]) -> Result<Plan, u8> {
-    let hits = |scenario: &ScenarioId, check: &str| {
-        let name = trial_name(scenario, check);
-        filters.is_empty() || filters.iter().any(|f| name.contains(f.as_str()))
-    };
-    for filter in filters {
-        let lost = !catalogue.scenarios.iter().any(|s| s.checks.iter().any(|c| trial_name(&s.id, &c.name).contains(filter.as_str())));
-        if lost {
-            eprintln!("error: no check's name has `{filter}` in it; `gateproof list` prints them all");
-            return Err(EXIT_INPUT);
-        }
-    }
-    Ok(plan(catalogue, &hits))
 }
 
 /// Runs and reports.

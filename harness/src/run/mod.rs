@@ -6,13 +6,16 @@ pub mod diagnostics;
 pub mod drive;
 pub mod engine;
 pub mod event;
+pub mod needs;
 #[cfg(unix)]
 pub mod owner;
 pub mod prove;
 pub mod reporter;
+mod reproduce;
 pub mod secrets;
 pub mod session;
 pub mod state;
+mod steps;
 pub mod trials;
 mod unreached;
 

@@ -2,29 +2,32 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
-use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use gateproof_core::names::{Namespaced, ObjectKey, ScenarioId};
-use gateproof_core::plan::{Plan, PlannedScenario};
-use gateproof_core::report::{RECORD_SCHEMA, RunRecord, ScenarioRecord, StepRecord, VersionRecord};
-use gateproof_core::scenario::{INTACT, KubeObject, Probe};
+use gateproof_core::names::{Namespaced, ScenarioId};
+use gateproof_core::plan::Plan;
+use gateproof_core::report::{RECORD_SCHEMA, RunRecord, VersionRecord};
+use gateproof_core::scenario::KubeObject;
 use jiff::Timestamp;
 
 use super::check::Attempts;
 use super::diagnostics::Diagnostics;
 use super::engine::Engine;
 use super::event::{Event, Listener};
+use super::needs::{needs, objects_of};
 use super::reporter::Reporter;
+use super::reproduce::reproduce;
 use super::secrets;
 use super::state::{Ground, Limits};
+use super::steps::Steps;
 use super::unreached;
 use crate::apply::Applier;
 use crate::kube_ext::{PodHttp, Resources};
+use crate::probe::World;
 use crate::probe::logs::LogTaps;
-use crate::probe::{RUN_CONFIG_MAP, World};
-use crate::provider::{self, Cluster, ClusterNeeds, Lease, Progress, ProviderError, ProviderOptions};
+use crate::provider::{self, Cluster, Lease, Progress, ProviderError, ProviderOptions};
 use crate::sync::{Gate, Mark};
 
 /// What a run is asked to be.
@@ -61,32 +64,6 @@ pub enum SessionError {
         /// Why not.
         source: std::io::Error,
     },
-}
-
-/// Steps into the record and to the listener.
-struct Steps {
-    began: Instant,
-    listener: Arc<dyn Listener>,
-    open: Mutex<BTreeMap<String, f64>>,
-    done: Mutex<Vec<StepRecord>>,
-    warnings: Mutex<Vec<String>>,
-}
-
-impl Progress for Steps {
-    fn step_started(&self, name: &str) {
-        self.open.lock().expect("no panic holds this lock").insert(name.to_owned(), self.began.elapsed().as_secs_f64());
-        self.listener.on(&Event::StepStarted(name.to_owned()));
-    }
-    fn step_ended(&self, name: &str, took: Duration) {
-        let began = self.open.lock().expect("no panic holds this lock").remove(name).unwrap_or_default();
-        let step = StepRecord { name: name.to_owned(), began, took: took.as_secs_f64() };
-        self.done.lock().expect("no panic holds this lock").push(step);
-        self.listener.on(&Event::StepEnded(name.to_owned(), took));
-    }
-    fn warn(&self, text: &str) {
-        self.warnings.lock().expect("no panic holds this lock").push(text.to_owned());
-        self.listener.on(&Event::Warning(text.to_owned()));
-    }
 }
 
 /// A run that has its cluster.
@@ -127,13 +104,7 @@ impl Session {
         // Two TLS providers in one process make rustls panic at the first use: say which.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let started = Timestamp::now();
-        let steps = Arc::new(Steps {
-            began: Instant::now(),
-            listener: listener.clone(),
-            open: Mutex::default(),
-            done: Mutex::default(),
-            warnings: Mutex::default(),
-        });
+        let steps = Arc::new(Steps::new(listener.clone()));
         let lease = provider::up(&options.provider, &needs(plan, all), &*steps).await?;
         match Self::prepare(options, all, names, listener, started, &lease, steps.clone()).await {
             Ok((engine, record, reporter)) => {
@@ -281,7 +252,7 @@ impl Session {
         let (reporter, steps) = (&self.reporter, &self.steps);
         let save = |record: &RunRecord| {
             let mut record = record.clone();
-            take_steps(&mut record, steps);
+            steps.write_into(&mut record);
             let steps = steps.clone();
             Reporter::save_aside(reporter, record, move |error| steps.warn(&format!("the report could not be saved: {error}")));
         };
@@ -325,7 +296,7 @@ impl Session {
 
     /// Writes what there is of the report, now.
     pub fn save(&mut self) {
-        take_steps(&mut self.record, &self.steps);
+        self.steps.write_into(&mut self.record);
         if let Err(error) = self.reporter.write(&self.record) {
             self.steps.warn(&format!("the report could not be saved: {error}"));
         }
@@ -379,7 +350,7 @@ impl Session {
         }
         self.record.reproduce = reproduce(&self.record.scenarios, self.lease.mesh.context.as_deref());
         let down = self.lease.down(&*self.steps).await;
-        take_steps(&mut self.record, &self.steps);
+        self.steps.write_into(&mut self.record);
         self.record.finished = Some(Timestamp::now().to_string());
         self.reporter.write(&self.record).map_err(|source| SessionError::Report { dir: self.reporter.dir().to_owned(), source })?;
         let path = self.reporter.path();
@@ -389,11 +360,6 @@ impl Session {
     }
 }
 
-fn take_steps(record: &mut RunRecord, steps: &Steps) {
-    record.steps = steps.done.lock().expect("no panic holds this lock").clone();
-    record.warnings = steps.warnings.lock().expect("no panic holds this lock").clone();
-}
-
 fn place(object: &KubeObject) -> Namespaced {
     Namespaced { namespace: object.key.namespace.clone().unwrap_or_default(), name: object.key.name.clone() }
 }
@@ -401,43 +367,6 @@ fn place(object: &KubeObject) -> Namespaced {
 fn entrances(cluster: &Cluster) -> BTreeMap<(Namespaced, u16), std::net::SocketAddr> {
     let ports = cluster.gateways.iter().flat_map(|g| [80, 443].map(|port| (g.at.clone(), port)));
     ports.filter_map(|(at, port)| Some(((at.clone(), port), cluster.outside_address(&at, port).ok()?))).collect()
-}
-
-/// Every object that a plan may apply.
-fn objects_of(plan: &Plan) -> impl Iterator<Item = &KubeObject> {
-    let scenarios = plan.scenarios.iter().flat_map(|s| s.beneath.iter().chain([&s.scenario]));
-    scenarios.flat_map(|s| s.manifests.iter().chain(&s.extra_manifests)).flat_map(|m| &m.objects)
-}
-
-/// What a plan wants of its cluster: its gateways with their homes, and every host outside that `all` declares.
-#[must_use]
-pub fn needs(plan: &Plan, all: &Plan) -> ClusterNeeds {
-    let homes: BTreeSet<&str> = plan.gateways.iter().map(|g| g.at.namespace.as_str()).collect();
-    let scenarios = plan.scenarios.iter().flat_map(|s| s.beneath.iter().chain([&s.scenario]));
-    let mut namespaces: BTreeMap<String, KubeObject> = BTreeMap::new();
-    for object in scenarios.flat_map(|s| &s.manifests).flat_map(|m| &m.objects) {
-        if object.key.kind == "Namespace" && homes.contains(object.key.name.as_str()) {
-            namespaces.insert(object.key.name.clone(), object.clone());
-        }
-    }
-    let mut objects: BTreeSet<ObjectKey> = objects_of(plan).map(|o| o.key.clone()).collect();
-    let core = |kind: &str, namespace: &str, name: &str| ObjectKey {
-        api_version: "v1".to_owned(),
-        kind: kind.to_owned(),
-        namespace: Some(namespace.to_owned()),
-        name: name.to_owned(),
-    };
-    objects.extend(plan.certificates.iter().map(|c| core("Secret", &c.secret.namespace, &c.secret.name)));
-    let scenarios = || plan.scenarios.iter().flat_map(|s| s.beneath.iter().chain([&s.scenario]));
-    objects.extend(scenarios().flat_map(|s| &s.run_config).map(|ns| core("ConfigMap", ns, RUN_CONFIG_MAP)));
-    let analyzes = |s: &PlannedScenario| s.selected_checks().any(|i| matches!(s.scenario.checks[i].probe, Probe::Analyze { .. }));
-    ClusterNeeds {
-        gateways: plan.gateways.clone(),
-        outside: all.outside.clone(),
-        namespaces: namespaces.into_values().collect(),
-        objects: objects.into_iter().collect(),
-        istioctl: plan.scenarios.iter().any(analyzes),
-    }
 }
 
 /// Envoy's own version in each gateway: a stock build shows as such.
@@ -452,33 +381,4 @@ async fn envoy_versions(world: &World, gateways: &[Namespaced]) -> Vec<VersionRe
         }
     }
     out
-}
-
-/// Commands that make the same cluster, run the same checks, and bring it into each state to repeat a check by hand.
-fn reproduce(scenarios: &[ScenarioRecord], context: Option<&str>) -> Vec<String> {
-    let names: Vec<String> = scenarios.iter().map(|s| s.id.to_string()).collect();
-    if let Some(context) = context {
-        return vec![
-            "git clone REPOSITORY gateproof && cd gateproof".to_owned(),
-            format!("GATEPROOF_PROVIDER=existing GATEPROOF_CONTEXT={context} cargo test --test scenarios"),
-            "# commands printed in this report speak to the current context; for this cluster".to_owned(),
-            format!("alias kubectl='kubectl --context {context}' istioctl='istioctl --context {context}'"),
-        ];
-    }
-    let mut lines = vec![
-        "git clone REPOSITORY gateproof && cd gateproof".to_owned(),
-        "cargo test --test scenarios".to_owned(),
-        String::new(),
-        "# the same scenarios on a cluster that is kept".to_owned(),
-        format!("cargo run -- run --keep {}", names.join(" ")),
-        String::new(),
-        "# to repeat a check by hand: bring the kept cluster into the check's state, then use the command in its row".to_owned(),
-    ];
-    for scenario in scenarios {
-        for stage in &scenario.stages {
-            let state = if stage.state == INTACT { String::new() } else { format!(" '{}'", stage.state.replace('\'', r"'\''")) };
-            lines.push(format!("eval \"$(cargo run -q -- hold {}{state})\"", scenario.id));
-        }
-    }
-    lines
 }
