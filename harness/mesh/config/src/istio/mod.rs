@@ -1,0 +1,20 @@
+//! From a snapshot to what istiod sends to one proxy.
+
+#[cfg(test)]
+mod captured_tests;
+pub mod clusters;
+pub mod endpoints;
+pub mod gateway;
+pub mod mesh_config;
+pub mod model;
+mod node;
+pub mod policy;
+mod push;
+pub mod route;
+mod secrets;
+pub mod sidecar;
+#[cfg(test)]
+mod testing;
+
+pub use mesh_config::MeshConfig;
+pub use model::PushContext;
