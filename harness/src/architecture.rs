@@ -56,27 +56,59 @@ fn has_word(line: &str, word: &str) -> bool {
     })
 }
 
-#[test]
-fn the_pure_crate_knows_no_cluster() {
+/// The crates below one, without itself.
+fn crates_below(package: &str) -> Vec<String> {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let output = Command::new(cargo)
-        .args(["tree", "--package", "gateproof-core", "--edges", "normal,build", "--prefix", "none", "--format", "{p}"])
+        .args(["tree", "--package", package, "--edges", "normal,build", "--prefix", "none", "--format", "{p}"])
         .args(["--locked", "--offline"])
         .current_dir(root())
         .output()
         .unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let tree = String::from_utf8(output.stdout).unwrap();
-    assert!(tree.starts_with("gateproof-core "), "{tree}");
-    let banned = ["kube", "k8s-openapi", "tokio", "bollard", "hyper", "reqwest", "rustls", "futures", "gateproof"];
-    let found: Vec<&str> = tree
-        .lines()
-        .filter(|line| {
-            let name = line.split(' ').next().unwrap_or_default();
-            banned.contains(&name) || banned.iter().any(|b| *b != "gateproof" && name.starts_with(&format!("{b}-")))
+    assert!(tree.starts_with(&format!("{package} ")), "{tree}");
+    tree.lines().skip(1).map(|line| line.split(' ').next().unwrap_or_default().to_owned()).collect()
+}
+
+fn below_of(package: &str, banned: &[&str]) -> Vec<String> {
+    let is_banned = |name: &String| banned.iter().any(|b| name == b || name.starts_with(&format!("{b}-")));
+    crates_below(package).into_iter().filter(is_banned).collect()
+}
+
+const OF_A_CLUSTER: [&str; 8] = ["kube", "k8s-openapi", "tokio", "bollard", "hyper", "reqwest", "rustls", "futures"];
+
+#[test]
+fn the_pure_crate_knows_no_cluster() {
+    let found = below_of("gateproof-core", &OF_A_CLUSTER);
+    assert!(found.is_empty(), "gateproof-core depends on {found:?}");
+}
+
+#[test]
+fn the_meshs_configuration_half_is_pure() {
+    let found = below_of("gateproof-mesh-config", &OF_A_CLUSTER);
+    assert!(found.is_empty(), "gateproof-mesh-config depends on {found:?}");
+}
+
+#[test]
+fn the_mesh_knows_neither_harness_nor_scenarios() {
+    let found = below_of("gateproof-mesh", &["gateproof-core", "bollard"]);
+    assert!(found.is_empty(), "the mesh shares code with the harness: {found:?}");
+    // Hosts of scenarios are theirs; what the mesh knows, it knows of every host.
+    let hosts = ["httpbin.example.com", "www.wikipedia.org", "httpbin.org", "egw-mtls", "egw-pt", "mesh-test"];
+    let is_test = |name: &str| name.contains("tests") || name.contains("testdata");
+    let found = offenders(&["harness/mesh/src", "harness/mesh/config/src"], &hosts, &is_test);
+    let code: Vec<String> = sources(&["harness/mesh/src", "harness/mesh/config/src"])
+        .into_iter()
+        .filter(|(name, _)| !is_test(name))
+        .flat_map(|(name, text)| {
+            let end = text.find("#[cfg(test)]").unwrap_or(text.len());
+            let lines: Vec<String> = text[..end].lines().map(str::to_owned).collect();
+            lines.into_iter().enumerate().map(move |(n, line)| format!("{name}:{}: {}", n + 1, line.trim())).collect::<Vec<_>>()
         })
         .collect();
-    assert!(found.is_empty(), "gateproof-core depends on {found:?}");
+    let found: Vec<String> = found.into_iter().filter(|f| code.contains(f)).collect();
+    assert!(found.is_empty(), "the mesh's source knows a scenario: {found:#?}");
 }
 
 #[test]
@@ -155,7 +187,7 @@ fn every_action_is_pinned_by_digest() {
 #[test]
 fn every_dependency_has_a_reason() {
     let mut names = Vec::new();
-    for manifest in ["harness/Cargo.toml", "harness/core/Cargo.toml"] {
+    for manifest in ["harness/Cargo.toml", "harness/core/Cargo.toml", "harness/mesh/Cargo.toml", "harness/mesh/config/Cargo.toml"] {
         let mut inside = false;
         for line in text(manifest).lines() {
             if line.starts_with('[') {

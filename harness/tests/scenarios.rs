@@ -169,7 +169,6 @@ fn start(options: SessionOptions, selected: Arc<Plan>, outcomes: Arc<Outcomes>) 
             .build()
             .expect("a runtime can be made");
         let listener: Arc<dyn Listener> = Arc::new(Both(outcomes.clone(), Lines::new(true)));
-        listener.on(&Event::Note(format!("provider {} ({})", options.provider.choice.name(), options.chosen)));
         let ended = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| runtime.block_on(drive(&options, &selected, listener))));
         // Trials that wait must not wait for ever, whatever happened.
         let why = match &ended {

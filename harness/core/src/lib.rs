@@ -6,6 +6,7 @@
 
 pub mod names;
 pub mod outcome;
+pub mod parity;
 pub mod plan;
 pub mod report;
 pub mod scenario;

@@ -30,7 +30,11 @@ pub(super) fn doctor(scenarios: &std::path::Path, options: &ProviderOptions) -> 
         }
     };
     let looked = match &options.choice {
-        Choice::Kind => runtime.block_on(kind(options)),
+        Choice::Kind | Choice::Unnamed => runtime.block_on(kind(options)),
+        Choice::Embedded => {
+            println!("the simulated mesh runs in this process and needs nothing");
+            Ok(true)
+        }
         Choice::Existing(existing) => runtime.block_on(the_existing(scenarios, options, existing)),
     };
     match looked {

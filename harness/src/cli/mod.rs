@@ -5,6 +5,7 @@ mod cluster;
 mod doctor;
 mod hold;
 mod lint;
+mod parity;
 mod progress;
 mod prove;
 mod provide;
@@ -70,6 +71,9 @@ enum Command {
     /// Leave out every manifest and bend every telling field, one at a time, and show which check notices
     #[command(after_help = "Examples:\n  gateproof prove 10-ingress --keep\n  gateproof prove --only 'exportTo' --keep")]
     Prove(prove::ProveFlags),
+    /// Run on kind and on the simulated mesh, and compare every check and every proxy's configuration
+    #[command(after_help = "Examples:\n  gateproof parity\n  gateproof parity 20-egress --keep --output parity.md")]
+    Parity(parity::ParityFlags),
     /// Bring a kept cluster into a scenario's state and leave it there, to repeat a report's commands by hand
     #[command(after_help = "Examples:\n  eval \"$(gateproof hold 10-ingress)\"\n  gateproof hold 10-ingress 'routes in reverse order'")]
     Hold(hold::HoldFlags),
@@ -109,6 +113,7 @@ pub fn main() -> ExitCode {
     let code = match arguments.command {
         Command::Run(flags) => run::run(&common, &flags),
         Command::Prove(flags) => prove::prove(&common, &flags),
+        Command::Parity(flags) => parity::parity(&common, &flags),
         Command::Hold(flags) => hold::hold(&common, &flags),
         Command::Lint => lint::lint(&common.scenarios),
         Command::List => lint::list(&common.scenarios),

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use anstream::{eprintln, println};
 
 use super::asked::{catalogue, selected};
-use super::run::{ProvideFlags, exit_of, on_kind, options};
+use super::run::{ProvideFlags, exit_of, on_our_own, options};
 use super::{Common, EXIT_GREEN, EXIT_INTERRUPTED, EXIT_RED, Lines, on_runtime};
 use crate::run::drive::unless_interrupted;
 use crate::run::prove::{Noticed, Proved, prove as prove_scenario, table};
@@ -33,7 +33,7 @@ pub(super) fn prove(common: &Common, flags: &ProveFlags) -> u8 {
         let catalogue = catalogue(&common.scenarios)?;
         let plan = selected(&catalogue, &flags.filters)?;
         let scratch = std::env::temp_dir().join(format!("gateproof-prove-{}", std::process::id()));
-        let options = on_kind(options(common, &flags.provide, &scratch)?)?;
+        let options = on_our_own(options(common, &flags.provide, &scratch)?)?;
         let work = || async {
             let mut session = Session::begin(&options, &plan, Arc::new(Lines::new(true))).await?;
             let mut all = Vec::new();

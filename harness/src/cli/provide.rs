@@ -11,8 +11,9 @@ use crate::provider::{Choice, ExistingOptions};
 /// Who gives the cluster.
 #[derive(Debug, Clone, clap::Args)]
 pub(super) struct ProviderFlags {
-    /// Who gives the cluster: `kind` makes one, `existing` uses the one of a kubeconfig context
-    #[arg(long, env = "GATEPROOF_PROVIDER", value_parser = ["kind", "existing"])]
+    /// Who gives the cluster: `kind` makes a real one, `embedded` simulates one in this process, `existing` uses the one
+    /// of a kubeconfig context; where none is named, kind if it is possible here, else embedded
+    #[arg(long, env = "GATEPROOF_PROVIDER", value_parser = ["kind", "embedded", "existing"])]
     pub provider: Option<String>,
     /// The kubeconfig context of an existing cluster
     #[arg(long, env = "GATEPROOF_CONTEXT")]
@@ -45,6 +46,7 @@ impl ProviderFlags {
                     verify_only,
                 })))
             }
+            Some("embedded") => Ok(Some(Choice::Embedded)),
             Some(_) => Ok(Some(Choice::Kind)),
         }
     }

@@ -87,13 +87,30 @@ pub(super) fn options(common: &Common, flags: &ProvideFlags, reports: &Path) -> 
     Ok(options)
 }
 
-/// Refuses a provider other than kind: commands that leave states standing or bend them are for clusters of our own.
-pub(super) fn on_kind(options: SessionOptions) -> Result<SessionOptions, u8> {
-    if matches!(options.provider.choice, Choice::Kind) {
-        return Ok(options);
+/// Refuses an existing cluster: commands that leave states standing or bend them are for clusters of our own.
+pub(super) fn on_our_own(options: SessionOptions) -> Result<SessionOptions, u8> {
+    if matches!(options.provider.choice, Choice::Existing(_)) {
+        eprintln!(
+            "error: this command changes what stands in a cluster and works on clusters of our own only; use `run` on an existing one"
+        );
+        return Err(EXIT_INPUT);
     }
-    eprintln!("error: this command changes what stands in a cluster and works on kind only; use `run` on an existing one");
-    Err(EXIT_INPUT)
+    Ok(options)
+}
+
+/// The same for commands whose cluster outlives them, which one in this process cannot.
+pub(super) fn on_kind(options: SessionOptions) -> Result<SessionOptions, u8> {
+    let mut options = on_our_own(options)?;
+    match options.provider.choice {
+        Choice::Embedded => {
+            eprintln!("error: this command leaves a cluster behind, and the embedded one ends with the process; it works on kind only");
+            Err(EXIT_INPUT)
+        }
+        _ => {
+            options.provider.choice = Choice::Kind;
+            Ok(options)
+        }
+    }
 }
 
 /// Runs and reports.
@@ -132,7 +149,6 @@ pub(super) fn run(common: &Common, flags: &RunFlags) -> u8 {
 }
 
 fn once(options: &SessionOptions, plan: &Plan, flags: &RunFlags) -> Result<Ended, SessionError> {
-    eprintln!("gateproof {} on {} ({})", env!("CARGO_PKG_VERSION"), options.provider.choice.name(), options.chosen);
     let ended = on_runtime(|| drive(options, plan, Arc::new(Lines::new(true))))?;
     if let Some(record) = &ended.record {
         let report = ended.report.as_ref().map(|p| p.display().to_string());

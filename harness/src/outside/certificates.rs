@@ -6,16 +6,16 @@ use sha2::{Digest, Sha256};
 use crate::provider::ProviderError;
 
 /// One host's certificate. The key goes into its container and nowhere else.
-pub(super) struct Leaf {
-    pub(super) host: String,
-    pub(super) certificate_pem: String,
-    pub(super) key_pem: String,
-    pub(super) fingerprint: String,
+pub(crate) struct Leaf {
+    pub(crate) host: String,
+    pub(crate) certificate_pem: String,
+    pub(crate) key_pem: String,
+    pub(crate) fingerprint: String,
 }
 
 /// Signs a certificate for each host by a new CA, whose key is dropped on return.
 /// Gives the CA's certificate too.
-pub(super) fn sign(hosts: &[String]) -> Result<(String, Vec<Leaf>), ProviderError> {
+pub(crate) fn sign(hosts: &[String]) -> Result<(String, Vec<Leaf>), ProviderError> {
     let mut params = CertificateParams::new(Vec::new())?;
     params.distinguished_name.push(DnType::CommonName, "gateproof stand-ins of this cluster");
     params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));

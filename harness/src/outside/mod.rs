@@ -1,6 +1,6 @@
 //! Hosts outside the mesh: stand-ins beside the cluster, or the real ones.
 
-mod certificates;
+pub(crate) mod certificates;
 pub(crate) mod coredns;
 mod stand_ins;
 

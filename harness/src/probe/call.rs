@@ -53,7 +53,8 @@ pub(super) async fn http(world: &World, probe: &HttpProbe, witnesses: &Witnesses
                 ProbeError::Missing(format!("{gateway} is not reached from outside at port {}; it needs a nodePort service", probe.port))
             })?;
             let identity = identity(world, probe)?;
-            let call = outside::call(probe, *address, &world.secrets.roots_pem, identity, &format!("gateproof {token}")).await;
+            let roots = &world.secrets.roots_pem;
+            let call = outside::call(&*world.dialler, probe, *address, roots, identity, &format!("gateproof {token}")).await;
             seen = CallSeen { command: seen.command, run_token: seen.run_token, known_certificates: seen.known_certificates, ..call };
             None
         }
@@ -156,6 +157,7 @@ async fn gather(
         wanted.push(caller.clone());
     }
     let began = Instant::now();
+    let settle = world.pace.pause(SETTLE);
     let mut grown = world.logs.grown();
     let mut complete_since: Option<Instant> = None;
     loop {
@@ -164,8 +166,8 @@ async fn gather(
         let complete = proxies_without_a_line(&wanted, &seen.hops).is_empty();
         complete_since = if complete { complete_since.or_else(|| Some(Instant::now())) } else { None };
         let pause = match complete_since {
-            Some(at) if at.elapsed() >= SETTLE => break,
-            Some(at) => SETTLE.saturating_sub(at.elapsed()),
+            Some(at) if at.elapsed() >= settle => break,
+            Some(at) => settle.saturating_sub(at.elapsed()),
             None if began.elapsed() >= limit => break,
             None => limit.saturating_sub(began.elapsed()),
         };

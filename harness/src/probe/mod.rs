@@ -11,9 +11,8 @@ mod sentinel;
 mod state;
 
 use std::collections::BTreeMap;
-use std::ffi::OsString;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -23,6 +22,7 @@ use gateproof_core::scenario::Probe;
 use kube::Client;
 
 use crate::kube_ext::PodHttp;
+use crate::provider::{Analyst, Dialler, Pace};
 use crate::sync::{Gate, GateError};
 
 /// Why a question could not be put; the answer is then neither pass nor fail.
@@ -106,13 +106,15 @@ pub struct World {
     pub entrances: Entrances,
     /// This run's token, CAs and certificates.
     pub secrets: RunSecrets,
-    /// For tools: `--kubeconfig FILE` or `--context NAME`.
-    pub tool_access: [OsString; 2],
+    /// How they are reached.
+    pub dialler: Arc<dyn Dialler>,
+    /// How fast the cluster is.
+    pub pace: Pace,
     /// Gateway → its Service, where that has another name.
     pub services: BTreeMap<Namespaced, Namespaced>,
-    /// istioctl, where there is one.
-    pub istioctl: Option<PathBuf>,
-    /// Its version.
+    /// Who analyses configurations.
+    pub analyst: Analyst,
+    /// The version of istioctl, where there is one.
     pub istioctl_version: Option<String>,
     /// istiod's version.
     pub control_plane_version: String,
@@ -152,17 +154,12 @@ impl World {
                 let container = probe.container.as_deref();
                 self.logs.follow(&[(probe.workload.clone(), container.map(str::to_owned))]).await?;
                 // A log that lacks a line proves little while the line may still come: a moment for what was just done.
-                tokio::time::sleep(LOG_SETTLE).await;
+                tokio::time::sleep(self.pace.pause(LOG_SETTLE)).await;
                 let wanted = |workload: &Namespaced, of: &str| *workload == probe.workload && container.is_none_or(|c| c == of);
                 Ok(Observation::Logs { lines: self.logs.lines(since, wanted).into_iter().map(|(_, line)| line).collect() })
             }
             Probe::ProxyConfig(probe) => Ok(Observation::Config { replicas: state::config(self, probe).await? }),
-            Probe::Analyze { namespaces } => {
-                let istioctl = self.istioctl.as_deref().ok_or_else(|| {
-                    ProbeError::Missing("istioctl is needed for `analyze` and is not on the PATH; install it, or name a bundle".to_owned())
-                })?;
-                Ok(Observation::Analysis { messages: state::analyze(istioctl, &self.tool_access, namespaces).await? })
-            }
+            Probe::Analyze { namespaces } => Ok(Observation::Analysis { messages: state::analyze(&self.analyst, namespaces).await? }),
             Probe::Pods { workloads } => {
                 let (pods, without_pods) = state::pods(&self.client, workloads).await?;
                 Ok(Observation::Pods { pods, without_pods })

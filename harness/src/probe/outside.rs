@@ -1,7 +1,9 @@
 //! An HTTP call from this machine, over TCP or TLS, that tells endings apart.
 
 use std::net::SocketAddr;
+use std::pin::Pin;
 use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -14,11 +16,11 @@ use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, Server
 use rustls::{DigitallySignedStruct, RootCertStore, SignatureScheme};
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use tokio::net::TcpStream;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::time::timeout;
 
 use super::certificate;
+use crate::provider::{Dialler, Stream};
 
 /// The largest part of a body that is kept.
 const BODY_LIMIT: usize = 64 * 1024;
@@ -33,9 +35,16 @@ pub struct Identity {
 }
 
 /// Makes the call to `address`.
-pub async fn call(probe: &HttpProbe, address: SocketAddr, roots_pem: &str, identity: Option<&Identity>, user_agent: &str) -> CallSeen {
+pub async fn call(
+    dialler: &dyn Dialler,
+    probe: &HttpProbe,
+    address: SocketAddr,
+    roots_pem: &str,
+    identity: Option<&Identity>,
+    user_agent: &str,
+) -> CallSeen {
     let mut seen = CallSeen { remote: Some(address), ..CallSeen::default() };
-    let finished = timeout(probe.timeout, attempt(probe, address, roots_pem, identity, user_agent, &mut seen)).await;
+    let finished = timeout(probe.timeout, attempt(dialler, probe, address, roots_pem, identity, user_agent, &mut seen)).await;
     match finished {
         Ok(Ok(())) => seen.connection = Some(Connection::Answered),
         Ok(Err(ending)) => {
@@ -56,6 +65,7 @@ struct Ending {
 }
 
 async fn attempt(
+    dialler: &dyn Dialler,
     probe: &HttpProbe,
     address: SocketAddr,
     roots_pem: &str,
@@ -63,9 +73,9 @@ async fn attempt(
     user_agent: &str,
     seen: &mut CallSeen,
 ) -> Result<(), Ending> {
-    let stream = TcpStream::connect(address).await.map_err(|e| ending_of(&e))?;
-    seen.local = stream.local_addr().ok();
-    let _ = stream.set_nodelay(true);
+    let dialled = dialler.dial(address).await.map_err(|e| ending_of(&e))?;
+    seen.local = dialled.local;
+    let stream = dialled.stream;
     match probe.scheme {
         Scheme::Http => exchange(probe, stream, false, user_agent, seen).await,
         Scheme::Https => {
@@ -74,18 +84,89 @@ async fn attempt(
             seen.certificate = shown.lock().expect("no panic holds this lock").take();
             let stream = stream?;
             let h2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
-            exchange(probe, stream, h2, user_agent, seen).await
+            let alert: Alert = Arc::default();
+            let ended = exchange(probe, Listening { stream, alert: alert.clone() }, h2, user_agent, seen).await;
+            // In TLS 1.3 a server refuses a client's certificate after the handshake. hyper then tells what it was doing, and
+            // not always why that ended.
+            let heard = alert.lock().expect("no panic holds this lock").take();
+            ended.map_err(|ending| match heard {
+                Some(connection) => Ending { connection, ..ending },
+                None => ending,
+            })
         }
+    }
+}
+
+/// The alert that came, if one did.
+type Alert = Arc<Mutex<Option<Connection>>>;
+
+/// Notes a TLS alert wherever it comes, also where what was written met a closed connection first.
+struct Listening<S> {
+    stream: S,
+    alert: Alert,
+}
+
+impl<S: AsyncRead + Unpin> Listening<S> {
+    fn note(&self, error: &std::io::Error) {
+        let ending = ending_of(error).connection;
+        if matches!(ending, Connection::TlsAlert(_)) {
+            *self.alert.lock().expect("no panic holds this lock") = Some(ending);
+        }
+    }
+
+    /// Reads on after a failed write, for what the peer said before it closed.
+    fn hear_out(&mut self, cx: &mut Context<'_>) {
+        for _ in 0..16 {
+            let mut bytes = [0_u8; 1024];
+            let mut into = ReadBuf::new(&mut bytes);
+            match Pin::new(&mut self.stream).poll_read(cx, &mut into) {
+                Poll::Ready(Ok(())) if !into.filled().is_empty() => {}
+                Poll::Ready(Err(error)) => return self.note(&error),
+                _ => return,
+            }
+        }
+    }
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Listening<S> {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<std::io::Result<()>> {
+        let read = Pin::new(&mut self.stream).poll_read(cx, buf);
+        if let Poll::Ready(Err(error)) = &read {
+            self.note(error);
+        }
+        read
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Listening<S> {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<std::io::Result<usize>> {
+        let written = Pin::new(&mut self.stream).poll_write(cx, buf);
+        if matches!(written, Poll::Ready(Err(_))) {
+            self.hear_out(cx);
+        }
+        written
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        let flushed = Pin::new(&mut self.stream).poll_flush(cx);
+        if matches!(flushed, Poll::Ready(Err(_))) {
+            self.hear_out(cx);
+        }
+        flushed
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
     }
 }
 
 async fn handshake(
     probe: &HttpProbe,
-    stream: TcpStream,
+    stream: Box<dyn Stream>,
     roots_pem: &str,
     identity: Option<&Identity>,
     shown: &Arc<Mutex<Option<CertificateSeen>>>,
-) -> Result<tokio_rustls::client::TlsStream<TcpStream>, Ending> {
+) -> Result<tokio_rustls::client::TlsStream<Box<dyn Stream>>, Ending> {
     let local = |words: String| Ending { connection: Connection::Other("the call could not be made".to_owned()), words };
     let config = tls_config(probe.verify, roots_pem, identity, shown.clone()).map_err(local)?;
     let name = probe.sni.as_ref().unwrap_or(&probe.host);

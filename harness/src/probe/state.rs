@@ -17,6 +17,7 @@ use tokio::time::timeout;
 
 use super::exec::pods_of;
 use super::{ProbeError, World};
+use crate::provider::Analyst;
 use crate::sync::{Gate, short_type};
 
 /// Each pod of these Deployments, and the Deployments that have none.
@@ -161,8 +162,31 @@ fn section_of(pod: &str, dump: &Value, section: ConfigSection, pattern: &str) ->
     Ok(seen)
 }
 
-/// `istioctl analyze` over namespaces, each once.
-pub(super) async fn analyze(istioctl: &Path, access: &[OsString; 2], namespaces: &[String]) -> Result<Vec<AnalysisMessage>, ProbeError> {
+/// What an analysis says of namespaces, each message once.
+pub(super) async fn analyze(analyst: &Analyst, namespaces: &[String]) -> Result<Vec<AnalysisMessage>, ProbeError> {
+    let mut all: Vec<AnalysisMessage> = Vec::new();
+    let messages = match analyst {
+        Analyst::Nobody => {
+            let why = "istioctl is needed for `analyze` and is not on the PATH; install it, or name a bundle";
+            return Err(ProbeError::Missing(why.to_owned()));
+        }
+        Analyst::Istioctl { path, access } => analyze_by_istioctl(path, access, namespaces).await?,
+        Analyst::Mesh(analysis) => {
+            let looks =
+                namespaces.iter().map(|ns| analysis(ns).map_err(|why| ProbeError::Broken { doing: format!("analysing {ns}"), why }));
+            looks.collect::<Result<Vec<_>, _>>()?.concat()
+        }
+    };
+    for message in messages {
+        if !all.contains(&message) {
+            all.push(message);
+        }
+    }
+    Ok(all)
+}
+
+/// `istioctl analyze` over namespaces.
+async fn analyze_by_istioctl(istioctl: &Path, access: &[OsString; 2], namespaces: &[String]) -> Result<Vec<AnalysisMessage>, ProbeError> {
     let runs = namespaces.iter().map(|ns| async move {
         let doing = || format!("running istioctl analyze -n {ns}");
         let mut command = tokio::process::Command::new(istioctl);
@@ -186,15 +210,8 @@ pub(super) async fn analyze(istioctl: &Path, access: &[OsString; 2], namespaces:
             why: format!("it answered no list of messages: {}", messages.to_string().chars().take(300).collect::<String>()),
         })
     });
-    let mut all = Vec::new();
-    for result in join_all(runs).await {
-        for message in result? {
-            if !all.contains(&message) {
-                all.push(message);
-            }
-        }
-    }
-    Ok(all)
+    let looks: Result<Vec<_>, ProbeError> = join_all(runs).await.into_iter().collect();
+    Ok(looks?.concat())
 }
 
 fn read_messages(messages: &Value) -> Option<Vec<AnalysisMessage>> {

@@ -2,7 +2,7 @@
 
 use std::ops::Deref;
 
-use super::{Choice, Cluster, ClusterNeeds, Progress, ProviderError, ProviderOptions, existing, kind};
+use super::{Choice, Cluster, ClusterNeeds, Progress, ProviderError, ProviderOptions, embedded, existing, kind};
 
 /// A cluster that is the run's until it is given back.
 pub struct Lease(Held);
@@ -12,6 +12,8 @@ enum Held {
     Kind(Box<kind::Lease>),
     /// There before us: giving it back takes away our lock on it, nothing else.
     Existing(Box<existing::Lease>),
+    /// In this process: dropping it is all.
+    Embedded(Box<embedded::Lease>),
 }
 
 impl Deref for Lease {
@@ -20,6 +22,7 @@ impl Deref for Lease {
         match &self.0 {
             Held::Kind(lease) => lease,
             Held::Existing(lease) => lease,
+            Held::Embedded(lease) => lease,
         }
     }
 }
@@ -33,6 +36,7 @@ impl Lease {
         match &mut self.0 {
             Held::Kind(lease) => lease.extend(options, needs, progress).await,
             Held::Existing(_) => Ok(()),
+            Held::Embedded(lease) => lease.extend(options, needs).await,
         }
     }
 
@@ -44,6 +48,7 @@ impl Lease {
         match self.0 {
             Held::Kind(lease) => lease.down(progress).await,
             Held::Existing(lease) => lease.down().await,
+            Held::Embedded(_) => Ok(()),
         }
     }
 }
@@ -56,5 +61,10 @@ pub async fn up(options: &ProviderOptions, needs: &ClusterNeeds, progress: &dyn 
     Ok(Lease(match &options.choice {
         Choice::Kind => Held::Kind(Box::new(kind::up(options, needs, progress).await?)),
         Choice::Existing(existing) => Held::Existing(Box::new(existing::up(options, existing, needs, progress).await?)),
+        Choice::Embedded => Held::Embedded(Box::new(embedded::up(options, needs, progress).await?)),
+        Choice::Unnamed => {
+            let (settled, _) = super::settle(options).await;
+            return Box::pin(up(&settled, needs, progress)).await;
+        }
     }))
 }

@@ -1,30 +1,40 @@
 //! Who gives the cluster. A provider hands out a client, the addresses at which a gateway is reached
 //! from outside, and what lies outside the mesh; it never sees what is expected of them.
 
+mod analyst;
 mod bundle;
+mod dial;
+mod embedded;
 mod error;
 mod existing;
 pub mod kind;
 mod lease;
+mod pace;
 mod settings;
+mod settle;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use gateproof_core::names::{Namespaced, ObjectKey};
 use gateproof_core::report::{GatewayRecord, OutsideRecord, PreflightRecord, ProviderRecord, VersionRecord};
 use gateproof_core::scenario::{Catalogue, Gateway, KubeObject, OutsideHost, remap};
 
+pub use analyst::{Analysis, Analyst};
 pub use bundle::{Bundle, ImageMap};
+pub use dial::{Dialled, Dialler, Stream, Tcp};
 pub use error::ProviderError;
 pub use existing::ExistingOptions;
 pub(crate) use existing::{access, look as look_at_existing};
 pub(crate) use kind::state_root;
 pub use kind::{cleanup_blocking, delete};
 pub use lease::{Lease, up};
+pub use pace::Pace;
 pub use settings::Settings;
+pub use settle::settle;
 
 use crate::sync::Mark;
 
@@ -56,11 +66,15 @@ pub struct ClusterNeeds {
 /// Which provider.
 #[derive(Debug, Clone, Default)]
 pub enum Choice {
-    /// A cluster of our own.
+    /// A real cluster of our own.
     #[default]
     Kind,
     /// One that is there already.
     Existing(ExistingOptions),
+    /// A simulated mesh in this process.
+    Embedded,
+    /// Kind where this machine can have it, else the simulated mesh; see [`settle`].
+    Unnamed,
 }
 
 impl Choice {
@@ -70,6 +84,8 @@ impl Choice {
         match self {
             Self::Kind => "kind",
             Self::Existing(_) => "existing",
+            Self::Embedded => "embedded (simulated mesh)",
+            Self::Unnamed => "not settled yet",
         }
     }
 
@@ -77,7 +93,7 @@ impl Choice {
     #[must_use]
     pub fn adapt(&self, catalogue: Catalogue) -> Catalogue {
         match self {
-            Self::Kind => catalogue,
+            Self::Kind | Self::Embedded | Self::Unnamed => catalogue,
             Self::Existing(existing) => remap(&catalogue, &existing.values),
         }
     }
@@ -177,6 +193,13 @@ pub struct Tools {
     pub kubectl: Option<PathBuf>,
 }
 
+impl Tools {
+    /// istioctl as the one who analyses, with this access to the cluster.
+    pub(crate) fn analyst(&self, access: [std::ffi::OsString; 2]) -> Analyst {
+        self.istioctl.clone().map_or(Analyst::Nobody, |path| Analyst::Istioctl { path, access })
+    }
+}
+
 /// A cluster to test on.
 #[derive(Clone)]
 pub struct Cluster {
@@ -202,8 +225,12 @@ pub struct Cluster {
     pub outside_ca_pem: String,
     /// Host → SHA-256 of its leaf certificate's DER, in lower-case hex.
     pub outside_fingerprints: BTreeMap<String, String>,
-    /// The command line tools in use.
-    pub tools: Tools,
+    /// Who analyses configurations.
+    pub analyst: Analyst,
+    /// How a gateway is reached from outside.
+    pub dialler: Arc<dyn Dialler>,
+    /// How fast it is.
+    pub pace: Pace,
     pub(crate) entrances: BTreeMap<Namespaced, Entrance>,
     pub(crate) mesh: Mesh,
 }
@@ -220,7 +247,7 @@ pub(crate) struct Mesh {
     /// Whether everything in the cluster is ours to remove and to scale.
     pub(crate) ours: bool,
     pub(crate) may_scale_gateways: bool,
-    /// For tools: the context to use, instead of a kubeconfig of our own.
+    /// For printed commands: the context to use, instead of a kubeconfig of our own.
     pub(crate) context: Option<String>,
     /// Gateway → its Service, where that has another name.
     pub(crate) services: BTreeMap<Namespaced, Namespaced>,

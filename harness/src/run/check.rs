@@ -4,7 +4,8 @@ use std::time::{Duration, Instant};
 
 use gateproof_core::names::Namespaced;
 use gateproof_core::outcome::{
-    EvidenceKind, Mismatch, Observation, Outcome, describe_expectation, describe_observation, diagnose, judge_check, redact,
+    CallSeen, EvidenceKind, Mismatch, Observation, Outcome, connection_words, describe_expectation, describe_observation, diagnose,
+    judge_check, redact,
 };
 use gateproof_core::report::{AttemptRecord, CheckRecord, EvidenceRecord};
 use gateproof_core::scenario::{Caller, Check, Expectation, Probe};
@@ -58,7 +59,7 @@ pub async fn run(world: &World, check: &Check, since: &Since, refusals: &[Refusa
         if record.outcome.is_green() || attempt == attempts.at_most.max(1) {
             break;
         }
-        tokio::time::sleep(attempts.pause).await;
+        tokio::time::sleep(world.pace.pause(attempts.pause)).await;
     }
     if record.outcome.is_green() {
         record.diagnosis.clear();
@@ -84,6 +85,7 @@ pub(super) fn unasked(check: &Check, outcome: Outcome) -> CheckRecord {
         command: String::new(),
         expected: describe_expectation(&check.expect),
         observed: Vec::new(),
+        answer: None,
         outcome,
         attempts: Vec::new(),
         took: 0.0,
@@ -105,7 +107,11 @@ fn refused(refusal: &Refusal) -> Mismatch {
 }
 
 fn witnesses(expect: &Expectation) -> Witnesses {
-    let Expectation::Call(call) = expect else { return Witnesses::default() };
+    let call = match expect {
+        Expectation::Call(call) => call,
+        Expectation::Observe { watched } => return Witnesses { path: Vec::new(), absent: watched.clone() },
+        _ => return Witnesses::default(),
+    };
     let mut path: Vec<Namespaced> = call.path.iter().map(|hop| hop.proxy.clone()).collect();
     path.dedup();
     Witnesses { path, absent: call.absent_from.clone() }
@@ -127,7 +133,9 @@ fn take(record: &mut CheckRecord, check: &Check, observation: &Observation, obse
     record.evidence = evidence(check, observation);
     record.hops.clear();
     record.destination = None;
+    record.answer = None;
     if let Observation::Call(call) = observation {
+        record.answer = Some(answer(call));
         record.command = redact(&call.command);
         record.hops = call.hops.clone();
         record.destination = match call.hops.last() {
@@ -136,6 +144,20 @@ fn take(record: &mut CheckRecord, check: &Check, observation: &Observation, obse
             None => call.remote.map(|address| address.to_string()),
         };
     }
+}
+
+/// How a call ended, in words that hold on any cluster.
+fn answer(call: &CallSeen) -> String {
+    let mut parts = Vec::new();
+    match (call.status, &call.connection) {
+        (Some(status), _) => parts.push(format!("status {status}")),
+        (None, Some(connection)) => parts.push(connection_words(connection)),
+        (None, None) => {}
+    }
+    if let Some(code) = call.exit_code {
+        parts.push(format!("exit code {code}"));
+    }
+    parts.join(", ")
 }
 
 fn evidence(check: &Check, observation: &Observation) -> Vec<EvidenceRecord> {

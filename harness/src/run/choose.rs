@@ -58,9 +58,9 @@ impl Environment {
         };
         let chosen = match text("GATEPROOF_PROVIDER").as_deref() {
             None => "the default".to_owned(),
-            Some("kind" | "existing") => "named by GATEPROOF_PROVIDER".to_owned(),
+            Some("kind" | "embedded" | "existing") => "named by GATEPROOF_PROVIDER".to_owned(),
             Some(value) => {
-                let expected = "this version has `kind` and `existing`";
+                let expected = "this version has `kind`, `embedded` and `existing`";
                 return Err(BadVariable { name: "GATEPROOF_PROVIDER", value: value.to_owned(), expected }.into());
             }
         };
@@ -79,6 +79,11 @@ impl Environment {
         };
         let verify_only = flag("GATEPROOF_VERIFY_ONLY")?;
         provider.reuse_only = verify_only;
+        provider.choice = match text("GATEPROOF_PROVIDER").as_deref() {
+            Some("kind") => Choice::Kind,
+            Some("embedded") => Choice::Embedded,
+            _ => Choice::Unnamed,
+        };
         if text("GATEPROOF_PROVIDER").as_deref() == Some("existing") {
             let values = text("GATEPROOF_CLUSTER_VALUES").map(PathBuf::from);
             provider.choice = Choice::Existing(ExistingOptions {
@@ -94,6 +99,7 @@ impl Environment {
             chosen,
             invoked: invoked.to_owned(),
             verify_only,
+            observe_proxies: false,
             attempts: Attempts { at_most: 3, pause: Duration::from_millis(400) },
         })
     }

@@ -1,5 +1,7 @@
 //! One engine for a run: it schedules, changes the cluster, asks and writes down. Trials only wait for their outcome.
 
+use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -13,6 +15,7 @@ use k8s_openapi::jiff::Timestamp;
 
 use super::check::{self, Attempts};
 use super::diagnostics::{Diagnostics, Red};
+use super::digests;
 use super::event::{Event, Listener};
 use super::state::Ground;
 use crate::probe::World;
@@ -34,6 +37,8 @@ pub struct Engine {
     pub may_scale_gateways: bool,
     /// Collects what red states leave, where that is wanted.
     pub diagnostics: Option<Diagnostics>,
+    /// Where every proxy's configuration is to be written down: who stands at which address outside.
+    pub observe: Option<BTreeMap<IpAddr, String>>,
     listener: Arc<dyn Listener>,
 }
 
@@ -41,7 +46,16 @@ impl Engine {
     /// On this cluster.
     #[must_use]
     pub fn new(world: World, ground: Ground, listener: Arc<dyn Listener>) -> Self {
-        Self { world, ground, attempts: Attempts::default(), verify_only: false, may_scale_gateways: true, diagnostics: None, listener }
+        Self {
+            world,
+            ground,
+            attempts: Attempts::default(),
+            verify_only: false,
+            may_scale_gateways: true,
+            diagnostics: None,
+            observe: None,
+            listener,
+        }
     }
 
     /// Runs every stage of a plan; `save` is called whenever the record has grown.
@@ -90,7 +104,10 @@ impl Engine {
                     not_reached = Some(message.clone());
                     fail(Outcome::Error { message })
                 }
-                Ok((stage_record, since, refusals)) => {
+                Ok((mut stage_record, since, refusals)) => {
+                    if let Some(outside) = &self.observe {
+                        stage_record.proxies = digests::of_all(&self.world, outside).await;
+                    }
                     self.listener.on(&Event::StageReady(scenario.id.clone(), Box::new(stage_record.clone())));
                     // Asked again in a state that stood already: nothing was done that the report does not tell yet.
                     let stood = stage_record.applied.is_empty() && stage_record.removed.is_empty();
@@ -163,6 +180,7 @@ impl Engine {
                 notices: vec![],
                 apply_took: 0.0,
                 gate_took: 0.0,
+                proxies: BTreeMap::new(),
                 gate_facts: vec!["not waited for: nothing was applied".to_owned()],
             };
             return Ok((record, since, vec![]));

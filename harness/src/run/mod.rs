@@ -3,6 +3,7 @@
 pub mod check;
 pub mod choose;
 pub mod diagnostics;
+mod digests;
 pub mod drive;
 pub mod engine;
 pub mod event;

@@ -74,7 +74,7 @@ pub async fn prove(
             Ok(target) => {
                 // Red counts only when it is red again with the full wait: a line that came late is no evidence. Most
                 // mutations are noticed by a line that never comes, so the first look waits for less.
-                engine.world.line_limit = Duration::from_secs(2);
+                engine.world.line_limit = limit.min(Duration::from_secs(2));
                 let once = Attempts { at_most: 1, ..Attempts::default() };
                 let (checks, error) = attempt(engine, planned, &mutation.id, &target, once, None).await;
                 engine.world.line_limit = limit;

@@ -43,7 +43,7 @@ pub fn make(
         let key = KeyPair::generate()?;
         let leaf = params.signed_by(&key, &issuer)?;
         let identity = Identity { certificate_pem: leaf.pem(), key_pem: key.serialize_pem() };
-        objects.push(tls_secret(&certificate.secret, &identity));
+        objects.push(tls_secret(&certificate.secret, &identity, &issuer.pem()));
         secrets.fingerprints.insert(certificate.secret.to_string(), fingerprint(leaf.der()));
         secrets.identities.insert(certificate.secret.clone(), identity);
     }
@@ -114,12 +114,11 @@ fn token() -> String {
     bytes.iter().map(|b| format!("{b:02x}")).collect()
 }
 
-fn tls_secret(at: &Namespaced, identity: &Identity) -> KubeObject {
-    object(
-        "Secret",
-        at,
-        json!({"type": "kubernetes.io/tls", "stringData": {"tls.crt": identity.certificate_pem, "tls.key": identity.key_pem}}),
-    )
+/// With the CA beside the certificate, as cert-manager writes them: a gateway that asks for client certificates (MUTUAL)
+/// verifies them by it.
+fn tls_secret(at: &Namespaced, identity: &Identity, ca_pem: &str) -> KubeObject {
+    let data = json!({"tls.crt": identity.certificate_pem, "tls.key": identity.key_pem, "ca.crt": ca_pem});
+    object("Secret", at, json!({"type": "kubernetes.io/tls", "stringData": data}))
 }
 
 /// The ConfigMap that tells a namespace's workloads the run's token and CAs.

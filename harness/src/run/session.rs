@@ -45,6 +45,8 @@ pub struct SessionOptions {
     pub verify_only: bool,
     /// How often a check is asked.
     pub attempts: Attempts,
+    /// Whether every proxy's configuration is written down in each state.
+    pub observe_proxies: bool,
 }
 
 /// Why a run could not begin or end.
@@ -103,6 +105,11 @@ impl Session {
     ) -> Result<Self, SessionError> {
         // Two TLS providers in one process make rustls panic at the first use: say which.
         let _ = rustls::crypto::ring::default_provider().install_default();
+        let (provider, why) = provider::settle(&options.provider).await;
+        let chosen = why.unwrap_or_else(|| options.chosen.clone());
+        let options = &SessionOptions { provider, chosen, ..options.clone() };
+        let (version, name) = (env!("CARGO_PKG_VERSION"), options.provider.choice.name());
+        listener.on(&Event::Note(format!("gateproof {version} on {name} ({})", options.chosen)));
         let started = Timestamp::now();
         let steps = Arc::new(Steps::new(listener.clone()));
         let lease = provider::up(&options.provider, &needs(plan, all), &*steps).await?;
@@ -153,6 +160,7 @@ impl Session {
             mark,
             mesh.proxies.clone(),
         );
+        let gate = gate.at(cluster.pace);
         let gateways: Vec<Namespaced> = cluster.gateways.iter().map(|g| g.at.clone()).collect();
         let version = |what: &str| cluster.versions.iter().find(|v| v.what == what).map(|v| v.observed.clone());
         let world = World {
@@ -162,12 +170,10 @@ impl Session {
             logs: LogTaps::new(client.clone()),
             entrances: entrances(cluster),
             secrets: run_secrets,
-            tool_access: match &mesh.context {
-                Some(context) => ["--context".into(), context.into()],
-                None => ["--kubeconfig".into(), cluster.kubeconfig.clone().into()],
-            },
+            dialler: cluster.dialler.clone(),
+            pace: cluster.pace,
+            analyst: cluster.analyst.clone(),
             services: mesh.services.clone(),
-            istioctl: cluster.tools.istioctl.clone(),
             istioctl_version: version("istioctl"),
             control_plane_version: version("Istio control plane").unwrap_or_else(|| "unknown".to_owned()),
             run_config_namespace: plan
@@ -175,7 +181,8 @@ impl Session {
                 .iter()
                 .flat_map(|s| s.beneath.iter().chain([&s.scenario]))
                 .find_map(|s| s.run_config.first().cloned()),
-            line_limit: Duration::from_secs(5),
+            // Waited for only when a line does not come; where all is in this process, it comes within milliseconds.
+            line_limit: cluster.pace.pause(Duration::from_secs(5)).max(Duration::from_millis(400)),
             calls: AtomicU64::new(0),
         };
         // The homes of gateways that may still come are kept too: removing one later would take the gateway with it.
@@ -236,6 +243,7 @@ impl Session {
         };
         let mut engine = Engine::new(world, ground, listener);
         engine.attempts = options.attempts;
+        engine.observe = options.observe_proxies.then(|| outside_addresses(cluster));
         engine.verify_only = options.verify_only;
         engine.may_scale_gateways = mesh.may_scale_gateways;
         let istiod = engine.ground.istiod.clone();
@@ -367,6 +375,11 @@ fn place(object: &KubeObject) -> Namespaced {
 fn entrances(cluster: &Cluster) -> BTreeMap<(Namespaced, u16), std::net::SocketAddr> {
     let ports = cluster.gateways.iter().flat_map(|g| [80, 443].map(|port| (g.at.clone(), port)));
     ports.filter_map(|(at, port)| Some(((at.clone(), port), cluster.outside_address(&at, port).ok()?))).collect()
+}
+
+fn outside_addresses(cluster: &Cluster) -> BTreeMap<std::net::IpAddr, String> {
+    let hosts = cluster.outside.iter();
+    hosts.flat_map(|host| host.addresses.iter().filter_map(|a| Some((a.parse().ok()?, host.host.clone())))).collect()
 }
 
 /// Envoy's own version in each gateway: a stock build shows as such.

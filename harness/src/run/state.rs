@@ -152,6 +152,7 @@ impl Ground {
             },
             apply_took: 0.0,
             gate_took: 0.0,
+            proxies: BTreeMap::new(),
             gate_facts: Vec::new(),
         };
         let removed = self.remove_all_but(&desired).await?;

@@ -5,123 +5,197 @@
 //! written by two libraries: one in camel case, one in snake case, `10s` here and `10.000s` there.
 //! Seen on a cluster: after that difference is taken out, the resources are equal, field by field.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::{Arc, Mutex};
 
+use serde::Deserialize;
+use serde::de::IgnoredAny;
 use serde_json::Value;
+use serde_json::value::RawValue;
 
 /// One proxy's resources by section and name, in comparable form.
 #[derive(Debug, Default, Clone, PartialEq)]
 pub struct Dump {
     /// CDS.
-    pub clusters: BTreeMap<String, Value>,
+    pub clusters: BTreeMap<String, Arc<Value>>,
     /// LDS.
-    pub listeners: BTreeMap<String, Value>,
+    pub listeners: BTreeMap<String, Arc<Value>>,
     /// RDS.
-    pub routes: BTreeMap<String, Value>,
+    pub routes: BTreeMap<String, Arc<Value>>,
     /// EDS: cluster name → `address:port` with its health and TLS mode.
     pub endpoints: BTreeMap<String, BTreeSet<String>>,
     /// SDS: names of active secrets.
-    pub secrets: BTreeMap<String, Value>,
+    pub secrets: BTreeMap<String, Arc<Value>>,
     /// Anything warming or in error, in words.
     pub unsettled: Vec<String>,
     /// Secrets that Envoy waits for, in words. A listener or cluster that needs one warms until it comes or until Envoy
     /// gives up (15 s, `initial_fetch_timeout`), and is among the unsettled as long; what waits after that waits for ever.
     pub awaited: Vec<String>,
+    /// The newest version that its sections bear.
+    pub version: String,
 }
 
 /// Where gateproof's mark stands in a cluster's metadata; see [`crate::sync`].
 pub const MARK_CLUSTER: &str = "gateproof-mark";
 
+/// Resources that were read before, by their text: most of a dump is the same from one look to the next, and putting a
+/// resource into comparable form costs far more than recognising it.
+#[derive(Debug, Default)]
+pub struct Known(Mutex<HashMap<Box<str>, Arc<Value>>>);
+
+/// Beyond so many, all are forgotten and read anew.
+const KNOWN_AT_MOST: usize = 20_000;
+
+impl Known {
+    fn comparable(&self, text: &RawValue) -> Result<Arc<Value>, serde_json::Error> {
+        let text = text.get();
+        let lock = || self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        if let Some(known) = lock().get(text) {
+            return Ok(known.clone());
+        }
+        let value = Arc::new(comparable(&serde_json::from_str(text)?));
+        let mut known = lock();
+        if known.len() >= KNOWN_AT_MOST {
+            known.clear();
+        }
+        known.insert(text.into(), value.clone());
+        Ok(value)
+    }
+}
+
+/// A dump as far as it is compared, in either spelling, with the resources left as text: one pass over a large text.
+#[derive(Deserialize)]
+struct RawDump<'a> {
+    #[serde(borrow, default)]
+    configs: Option<Vec<Section<'a>>>,
+}
+
+/// Any of a dump's sections: each has its own lists.
+#[derive(Deserialize, Default)]
+#[serde(default)]
+struct Section<'a> {
+    #[serde(alias = "versionInfo")]
+    version_info: Option<String>,
+    #[serde(borrow, alias = "dynamicActiveClusters")]
+    dynamic_active_clusters: Option<Vec<Entry<'a>>>,
+    #[serde(borrow, alias = "dynamicWarmingClusters")]
+    dynamic_warming_clusters: Option<Vec<Entry<'a>>>,
+    #[serde(borrow, alias = "dynamicListeners")]
+    dynamic_listeners: Option<Vec<ListenerEntry<'a>>>,
+    #[serde(borrow, alias = "dynamicRouteConfigs")]
+    dynamic_route_configs: Option<Vec<Entry<'a>>>,
+    #[serde(borrow, alias = "dynamicEndpointConfigs")]
+    dynamic_endpoint_configs: Option<Vec<Entry<'a>>>,
+    #[serde(borrow, alias = "dynamicActiveSecrets")]
+    dynamic_active_secrets: Option<Vec<Entry<'a>>>,
+    #[serde(borrow, alias = "dynamicWarmingSecrets")]
+    dynamic_warming_secrets: Option<Vec<Entry<'a>>>,
+}
+
+/// One resource of a list.
+#[derive(Deserialize)]
+struct Entry<'a> {
+    name: Option<String>,
+    #[serde(
+        borrow,
+        alias = "cluster",
+        alias = "route_config",
+        alias = "routeConfig",
+        alias = "endpoint_config",
+        alias = "endpointConfig",
+        alias = "secret"
+    )]
+    resource: Option<&'a RawValue>,
+}
+
+#[derive(Deserialize)]
+struct ListenerEntry<'a> {
+    name: Option<String>,
+    #[serde(borrow, alias = "activeState")]
+    active_state: Option<ActiveState<'a>>,
+    #[serde(alias = "warmingState")]
+    warming_state: Option<IgnoredAny>,
+    #[serde(alias = "errorState")]
+    error_state: Option<ErrorState>,
+}
+
+#[derive(Deserialize)]
+struct ActiveState<'a> {
+    #[serde(borrow)]
+    listener: Option<&'a RawValue>,
+}
+
+#[derive(Deserialize)]
+struct ErrorState {
+    details: Option<String>,
+}
+
 impl Dump {
     /// Reads a dump of either side. Unknown sections are left alone.
-    #[must_use]
-    pub fn read(dump: &Value) -> Self {
+    ///
+    /// # Errors
+    /// When it is not the JSON of a dump.
+    pub fn read(dump: &str, known: &Known) -> Result<Self, serde_json::Error> {
         let mut out = Self::default();
-        for section in dump["configs"].as_array().map(Vec::as_slice).unwrap_or_default() {
-            let kind = section["@type"].as_str().unwrap_or_default().rsplit('.').next().unwrap_or_default().to_owned();
-            // A dump is large: only what is compared is put into comparable form.
-            let wanted = ["ClustersConfigDump", "ListenersConfigDump", "RoutesConfigDump", "EndpointsConfigDump", "SecretsConfigDump"];
-            if !wanted.contains(&kind.as_str()) {
-                continue;
+        let dump: RawDump<'_> = serde_json::from_str(dump)?;
+        for section in dump.configs.unwrap_or_default() {
+            let version = section.version_info.unwrap_or_default();
+            if age(&version) > age(&out.version) {
+                out.version = version;
             }
-            let section = comparable(section);
-            match kind.as_str() {
-                "ClustersConfigDump" => {
-                    out.take(&section, "dynamicactiveclusters", |e| e["cluster"].clone(), |d| &mut d.clusters);
-                    out.unsettled(&section, "dynamicwarmingclusters", "cluster", "warming");
-                }
-                "ListenersConfigDump" => out.read_listeners(&section),
-                "RoutesConfigDump" => {
-                    out.take(&section, "dynamicrouteconfigs", |e| e["routeconfig"].clone(), |d| &mut d.routes);
-                }
-                "EndpointsConfigDump" => out.read_endpoints(&section),
-                "SecretsConfigDump" => {
-                    out.take(&section, "dynamicactivesecrets", |e| e["secret"].clone(), |d| &mut d.secrets);
-                    for entry in section["dynamicwarmingsecrets"].as_array().map(Vec::as_slice).unwrap_or_default() {
-                        out.awaited.push(format!("secret {} has not come", entry["name"].as_str().unwrap_or("?")));
-                    }
-                }
-                _ => {}
+            take(section.dynamic_active_clusters, known, &mut out.clusters)?;
+            take(section.dynamic_route_configs, known, &mut out.routes)?;
+            take(section.dynamic_active_secrets, known, &mut out.secrets)?;
+            for entry in section.dynamic_warming_clusters.unwrap_or_default() {
+                let cluster = entry.resource.map(|c| known.comparable(c)).transpose()?;
+                let name = cluster.as_ref().and_then(|c| c["name"].as_str()).unwrap_or("?");
+                out.unsettled.push(format!("cluster {name} is warming"));
+            }
+            for entry in section.dynamic_listeners.unwrap_or_default() {
+                out.read_listener(entry, known)?;
+            }
+            for entry in section.dynamic_endpoint_configs.unwrap_or_default() {
+                out.read_endpoints(&entry, known)?;
+            }
+            for entry in section.dynamic_warming_secrets.unwrap_or_default() {
+                out.awaited.push(format!("secret {} has not come", entry.name.as_deref().unwrap_or("?")));
             }
         }
-        out
+        Ok(out)
     }
 
-    fn take(
-        &mut self,
-        section: &Value,
-        list: &str,
-        pick: impl Fn(&Value) -> Value,
-        into: impl Fn(&mut Self) -> &mut BTreeMap<String, Value>,
-    ) {
-        for entry in section[list].as_array().map(Vec::as_slice).unwrap_or_default() {
-            let resource = pick(entry);
-            if let Some(name) = resource["name"].as_str() {
-                into(self).insert(name.to_owned(), resource.clone());
-            }
+    fn read_listener(&mut self, entry: ListenerEntry<'_>, known: &Known) -> Result<(), serde_json::Error> {
+        let name = entry.name.unwrap_or_else(|| "?".to_owned());
+        if let Some(listener) = entry.active_state.and_then(|state| state.listener) {
+            let listener = known.comparable(listener)?;
+            let name = listener["name"].as_str().map_or_else(|| name.clone(), str::to_owned);
+            self.listeners.insert(name, listener);
         }
+        if entry.warming_state.is_some() {
+            self.unsettled.push(format!("listener {name} is warming"));
+        }
+        if let Some(error) = entry.error_state {
+            self.unsettled.push(format!("listener {name} was refused: {}", error.details.as_deref().unwrap_or("no details")));
+        }
+        Ok(())
     }
 
-    fn unsettled(&mut self, section: &Value, list: &str, what: &str, how: &str) {
-        for entry in section[list].as_array().map(Vec::as_slice).unwrap_or_default() {
-            let name = entry[what]["name"].as_str().or_else(|| entry["name"].as_str()).unwrap_or("?");
-            self.unsettled.push(format!("{what} {name} is {how}"));
-        }
-    }
-
-    fn read_listeners(&mut self, section: &Value) {
-        for entry in section["dynamiclisteners"].as_array().map(Vec::as_slice).unwrap_or_default() {
-            let name = entry["name"].as_str().unwrap_or("?").to_owned();
-            if let Some(listener) = entry.get("activestate").map(|s| s["listener"].clone()).filter(|l| !l.is_null()) {
-                let name = listener["name"].as_str().map_or(name.clone(), str::to_owned);
-                self.listeners.insert(name, listener);
-            }
-            if entry.get("warmingstate").is_some() {
-                self.unsettled.push(format!("listener {name} is warming"));
-            }
-            if let Some(error) = entry.get("errorstate") {
-                self.unsettled.push(format!("listener {name} was refused: {}", error["details"].as_str().unwrap_or("no details")));
-            }
-        }
-    }
-
-    fn read_endpoints(&mut self, section: &Value) {
-        for entry in section["dynamicendpointconfigs"].as_array().map(Vec::as_slice).unwrap_or_default() {
-            let assignment = &entry["endpointconfig"];
-            let Some(cluster) = assignment["clustername"].as_str() else { continue };
-            let mut found = BTreeSet::new();
-            for locality in assignment["endpoints"].as_array().map(Vec::as_slice).unwrap_or_default() {
-                for endpoint in locality["lbendpoints"].as_array().map(Vec::as_slice).unwrap_or_default() {
-                    let address = &endpoint["endpoint"]["address"]["socketaddress"];
-                    let tls = endpoint["metadata"]["filtermetadata"]["envoy.transport_socket_match"]["tlsmode"].as_str().unwrap_or("-");
-                    if let (Some(ip), Some(port)) = (address["address"].as_str(), address["portvalue"].as_u64()) {
-                        let health = endpoint["healthstatus"].as_str().unwrap_or("HEALTHY");
-                        found.insert(format!("{ip}:{port} {health} tls={tls}"));
-                    }
+    fn read_endpoints(&mut self, entry: &Entry<'_>, known: &Known) -> Result<(), serde_json::Error> {
+        let Some(assignment) = entry.resource.map(|c| known.comparable(c)).transpose()? else { return Ok(()) };
+        let Some(cluster) = assignment["clustername"].as_str() else { return Ok(()) };
+        let mut found = BTreeSet::new();
+        for locality in assignment["endpoints"].as_array().map(Vec::as_slice).unwrap_or_default() {
+            for endpoint in locality["lbendpoints"].as_array().map(Vec::as_slice).unwrap_or_default() {
+                let address = &endpoint["endpoint"]["address"]["socketaddress"];
+                let tls = endpoint["metadata"]["filtermetadata"]["envoy.transport_socket_match"]["tlsmode"].as_str().unwrap_or("-");
+                if let (Some(ip), Some(port)) = (address["address"].as_str(), address["portvalue"].as_u64()) {
+                    let health = endpoint["healthstatus"].as_str().unwrap_or("HEALTHY");
+                    found.insert(format!("{ip}:{port} {health} tls={tls}"));
                 }
             }
-            self.endpoints.insert(cluster.to_owned(), found);
         }
+        self.endpoints.insert(cluster.to_owned(), found);
+        Ok(())
     }
 
     /// The mark that this configuration carries, if any.
@@ -166,7 +240,8 @@ impl Dump {
                 out.push(format!("{what} {name} is still there"));
             }
             for (name, value) in mine {
-                if let Some(wanted) = theirs.get(name).filter(|wanted| *wanted != value) {
+                // What was recognised by its text on both sides is the same without a look.
+                if let Some(wanted) = theirs.get(name).filter(|wanted| !Arc::ptr_eq(wanted, value) && *wanted != value) {
                     out.push(format!("{what} {name} is older: {}", first_difference("", value, wanted)));
                 }
             }
@@ -179,6 +254,22 @@ impl Dump {
         }
         out
     }
+}
+
+/// Orders istiod's versions, `TIME/COUNT`: the count is a number, so that 10 comes after 9.
+fn age(version: &str) -> (&str, usize, &str) {
+    (version.split('/').next().unwrap_or_default(), version.len(), version)
+}
+
+/// The resource of each entry of a list, by its name.
+fn take(list: Option<Vec<Entry<'_>>>, known: &Known, into: &mut BTreeMap<String, Arc<Value>>) -> Result<(), serde_json::Error> {
+    for resource in list.into_iter().flatten().filter_map(|entry| entry.resource) {
+        let resource = known.comparable(resource)?;
+        if let Some(name) = resource["name"].as_str() {
+            into.insert(name.to_owned(), resource.clone());
+        }
+    }
+    Ok(())
 }
 
 /// Keys without case and underscores, durations without trailing zeros: the same message written by
@@ -240,10 +331,12 @@ mod tests {
     use super::*;
     use serde_json::json;
 
+    fn read(dump: &Value) -> Dump {
+        Dump::read(&dump.to_string(), &Known::default()).unwrap()
+    }
+
     fn dump(clusters: Value) -> Dump {
-        Dump::read(
-            &json!({"configs": [{"@type": "type.googleapis.com/envoy.admin.v3.ClustersConfigDump", "dynamic_active_clusters": clusters}]}),
-        )
+        read(&json!({"configs": [{"@type": "type.googleapis.com/envoy.admin.v3.ClustersConfigDump", "dynamic_active_clusters": clusters}]}))
     }
 
     #[test]
@@ -251,7 +344,7 @@ mod tests {
         let envoy = dump(
             json!([{"cluster": {"name": "a", "connect_timeout": "10s", "dns_jitter": "0.100s", "proxy_100_continue": true}, "last_updated": "x"}]),
         );
-        let istiod = Dump::read(&json!({"configs": [{"@type": "type.googleapis.com/envoy.admin.v3.ClustersConfigDump",
+        let istiod = read(&json!({"configs": [{"@type": "type.googleapis.com/envoy.admin.v3.ClustersConfigDump",
             "dynamicActiveClusters": [{"cluster": {"name": "a", "connectTimeout": "10.0s", "dnsJitter": "0.1s", "proxy100Continue": true}}]}]}));
         assert_eq!(envoy.differences_from(&istiod), Vec::<String>::new());
     }
@@ -269,7 +362,7 @@ mod tests {
 
     #[test]
     fn warming_and_refused_resources_are_unsettled() {
-        let dump = Dump::read(&json!({"configs": [
+        let dump = read(&json!({"configs": [
             {"@type": "x.ClustersConfigDump", "dynamic_warming_clusters": [{"cluster": {"name": "w"}}]},
             {"@type": "x.ListenersConfigDump", "dynamic_listeners": [
                 {"name": "0.0.0.0_8443", "error_state": {"details": "duplicate filter chain"}}]}]}));
@@ -279,9 +372,17 @@ mod tests {
     #[test]
     fn a_secret_that_never_comes_is_awaited_and_holds_nothing_up() {
         let dump =
-            Dump::read(&json!({"configs": [{"@type": "x.SecretsConfigDump", "dynamic_warming_secrets": [{"name": "kubernetes://gone"}]}]}));
+            read(&json!({"configs": [{"@type": "x.SecretsConfigDump", "dynamic_warming_secrets": [{"name": "kubernetes://gone"}]}]}));
         assert_eq!(dump.awaited, ["secret kubernetes://gone has not come"]);
         assert!(dump.unsettled.is_empty());
+    }
+
+    #[test]
+    fn the_newest_version_counts_and_the_tenth_push_is_after_the_ninth() {
+        let version = |versions: [&str; 2]| read(&json!({"configs": versions.map(|v| json!({"versionInfo": v}))})).version;
+        assert_eq!(version(["2026-01-01T00:00:00Z/9", "2026-01-01T00:00:00Z/10"]), "2026-01-01T00:00:00Z/10");
+        assert_eq!(version(["2026-01-02T00:00:00Z/1", "2026-01-01T00:00:00Z/10"]), "2026-01-02T00:00:00Z/1");
+        assert_eq!(read(&json!({})).version, "");
     }
 
     #[test]
@@ -307,7 +408,7 @@ mod tests {
     #[test]
     fn endpoints_compare_by_address_and_tls_mode() {
         let with = |ip: &str| {
-            Dump::read(&json!({"configs": [{"@type": "x.EndpointsConfigDump", "dynamic_endpoint_configs": [{"endpoint_config":
+            read(&json!({"configs": [{"@type": "x.EndpointsConfigDump", "dynamic_endpoint_configs": [{"endpoint_config":
                 {"cluster_name": "c", "endpoints": [{"lb_endpoints": [{"endpoint": {"address": {"socket_address": {"address": ip, "port_value": 80}}}}]}]}}]}]}))
         };
         assert!(with("10.0.0.1").differences_from(&with("10.0.0.1")).is_empty());

@@ -13,36 +13,36 @@
 //!
 //! A refused push (NACK) is reported as soon as istiod knows of it, not waited out.
 
+mod ask;
 mod drain;
 mod dump;
 mod istiod;
 mod unmarked;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures::future::join_all;
 use gateproof_core::names::{Namespaced, ObjectKey};
-use k8s_openapi::api::core::v1::Pod;
-use k8s_openapi::api::discovery::v1::EndpointSlice;
-use kube::api::{DynamicObject, ListParams, Patch, PatchParams};
+use kube::api::{DynamicObject, Patch, PatchParams};
 use kube::{Api, Client};
-use serde_json::{Value, json};
+use serde_json::json;
 
-pub use dump::{Dump, MARK_CLUSTER};
+pub use dump::{Dump, Known, MARK_CLUSTER};
 pub use istiod::{KnownConfig, SyncStatus, short_type};
 pub use unmarked::{Before, Mark};
 
 use drain::drained;
 
 use crate::kube_ext::{PodHttp, PodHttpError, Resources};
+use crate::provider::Pace;
 
 /// The field manager of everything that gateproof applies.
 pub const FIELD_MANAGER: &str = "gateproof";
 /// The label on every object that gateproof applies; its value names the scenario.
 pub const OWNER_LABEL: &str = "gateproof.io/scenario";
 
-const ISTIOD_DEBUG_PORT: u16 = 15014;
 /// Envoy's admin interface, on the pod's loopback.
 pub const ENVOY_ADMIN_PORT: u16 = 15000;
 /// A refusal that is still there after so long is the answer to the push at hand.
@@ -139,6 +139,8 @@ pub struct Gate {
     mark: Mark,
     /// The gateways whose proxies are waited for; None for every connected proxy.
     gateways: Option<Vec<Namespaced>>,
+    pace: Pace,
+    known: Arc<Known>,
 }
 
 /// The groups whose objects `/debug/configz` lists.
@@ -158,7 +160,16 @@ impl Gate {
             istiod_selector: "app=istiod".to_owned(),
             mark: Mark::Written,
             gateways: None,
+            pace: Pace::REAL,
+            known: Arc::default(),
         }
+    }
+
+    /// On a cluster of this pace.
+    #[must_use]
+    pub fn at(mut self, pace: Pace) -> Self {
+        self.pace = pace;
+        self
     }
 
     /// In a mesh that is not ours alone: istiod's pods by these labels, only these gateways' proxies (and those of the
@@ -216,7 +227,7 @@ impl Gate {
                     // The refusal of an earlier push stands until the next acknowledgement: believed only when it stays.
                     Ok(Look::Refused(refusals)) => {
                         let since = refusing.entry(status.proxy.clone()).or_insert_with(Instant::now);
-                        if since.elapsed() < REFUSAL_STAYS {
+                        if since.elapsed() < self.pace.pause(REFUSAL_STAYS) {
                             missing.push(format!("{}: it refused a push", status.proxy));
                         } else {
                             refused.extend(refusals);
@@ -241,7 +252,7 @@ impl Gate {
             if began.elapsed() > limit {
                 return Err(GateError::TimedOut { limit, missing });
             }
-            tokio::time::sleep(Duration::from_millis(20)).await;
+            tokio::time::sleep(self.pace.pause(Duration::from_millis(20))).await;
         }
         // A proxy that refused a push may have taken up a part of it.
         let drained = if refused.is_empty() { drained(&draining) } else { self.until_drained(&wanted.workloads, limit, began).await? };
@@ -283,7 +294,7 @@ impl Gate {
             if began.elapsed() > limit {
                 return Err(GateError::TimedOut { limit, missing });
             }
-            tokio::time::sleep(Duration::from_millis(10)).await;
+            tokio::time::sleep(self.pace.pause(Duration::from_millis(10))).await;
         }
     }
 
@@ -317,56 +328,6 @@ impl Gate {
         Ok(missing)
     }
 
-    /// What istiod says of every connected proxy.
-    ///
-    /// # Errors
-    /// When istiod cannot be asked.
-    pub async fn sync_status(&self) -> Result<Vec<SyncStatus>, GateError> {
-        self.sync_status_of(&self.istiod_pods().await?).await
-    }
-
-    async fn sync_status_of(&self, istiods: &[String]) -> Result<Vec<SyncStatus>, GateError> {
-        let mut all = Vec::new();
-        for pod in istiods {
-            let statuses: Vec<SyncStatus> = self.ask_istiod(pod, "/debug/syncz").await?;
-            all.extend(statuses);
-        }
-        all.sort_by(|a, b| a.proxy.cmp(&b.proxy));
-        Ok(all)
-    }
-
-    /// Envoy's own configuration in one pod, as it prints it.
-    ///
-    /// # Errors
-    /// When the pod cannot be asked or answers something else.
-    pub async fn envoy_dump(&self, namespace: &str, pod: &str) -> Result<Value, GateError> {
-        self.ask_envoy(namespace, pod, "/config_dump?include_eds").await
-    }
-
-    /// The dynamic listeners of one pod's Envoy: a small part of its configuration.
-    pub(crate) async fn envoy_listeners(&self, namespace: &str, pod: &str) -> Result<Vec<Value>, GateError> {
-        let answer = self.ask_envoy(namespace, pod, "/config_dump?resource=dynamic_listeners").await?;
-        Ok(answer["configs"].as_array().cloned().unwrap_or_default())
-    }
-
-    async fn ask_envoy(&self, namespace: &str, pod: &str, path: &str) -> Result<Value, GateError> {
-        let body = self.http.get(namespace, pod, ENVOY_ADMIN_PORT, path, Duration::from_secs(10)).await?;
-        aside(move || serde_json::from_slice(&body))
-            .await
-            .map_err(|e| GateError::Unreadable { what: format!("{path} of {namespace}/{pod}"), why: e.to_string() })
-    }
-
-    /// istiod's own configuration for a proxy, from the istiod that it is connected to.
-    async fn intended(&self, status: &SyncStatus, istiods: &[String]) -> Option<Value> {
-        let path = format!("/debug/config_dump?proxyID={}&include_eds=true", status.proxy);
-        for pod in istiods {
-            if let Ok(value) = self.ask_istiod::<Value>(pod, &path).await {
-                return Some(value);
-            }
-        }
-        None
-    }
-
     /// Waits, for a moment only, until clusters have been pushed and answered anew everywhere: the mark is one.
     /// This saves reading dumps that cannot be right yet, and decides nothing.
     async fn until_pushed(&self, before: &[SyncStatus], workloads: &[Namespaced]) -> Result<(), GateError> {
@@ -381,52 +342,9 @@ impl Gate {
             if now.iter().all(moved) {
                 break;
             }
-            tokio::time::sleep(Duration::from_millis(10)).await;
+            tokio::time::sleep(self.pace.pause(Duration::from_millis(10))).await;
         }
         Ok(())
-    }
-
-    /// The addresses that Kubernetes counts as ready, by Service host.
-    ///
-    /// istiod and Envoy may agree on endpoints that both have not heard the newest of; Kubernetes has.
-    async fn ready_endpoints(&self) -> Result<BTreeMap<String, BTreeSet<String>>, GateError> {
-        let api: Api<EndpointSlice> = Api::all(self.client.clone());
-        let failed = |e| GateError::Api { doing: "listing endpoint slices".to_owned(), source: Box::new(e) };
-        let mut ready: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
-        for slice in api.list(&ListParams::default()).await.map_err(failed)? {
-            let labels = slice.metadata.labels.unwrap_or_default();
-            let (Some(service), Some(namespace)) = (labels.get("kubernetes.io/service-name"), &slice.metadata.namespace) else { continue };
-            let addresses = ready.entry(format!("{service}.{namespace}.svc.cluster.local")).or_default();
-            for endpoint in slice.endpoints.unwrap_or_default() {
-                if endpoint.conditions.is_none_or(|c| c.ready != Some(false)) {
-                    addresses.extend(endpoint.addresses);
-                }
-            }
-        }
-        Ok(ready)
-    }
-
-    /// Ready pods with a proxy, as istiod calls them. One that istiod does not list has lost its stream, or another istiod
-    /// has just begun.
-    async fn ready_proxies(&self) -> Result<Vec<String>, GateError> {
-        let is_wanted = |pod: &Pod| {
-            let ready = pod.status.iter().flat_map(|s| s.conditions.iter().flatten()).any(|c| c.type_ == "Ready" && c.status == "True");
-            ready && pod.metadata.deletion_timestamp.is_none()
-        };
-        let id = |pod: Pod| format!("{}.{}", pod.metadata.name.unwrap_or_default(), pod.metadata.namespace.unwrap_or_default());
-        Ok(self.pods_with_proxy().await?.into_iter().filter(is_wanted).map(id).collect())
-    }
-
-    /// Every pod with a proxy.
-    pub(crate) async fn pods_with_proxy(&self) -> Result<Vec<Pod>, GateError> {
-        let api: Api<Pod> = Api::all(self.client.clone());
-        let failed = |e| GateError::Api { doing: "listing pods".to_owned(), source: Box::new(e) };
-        let mut pods = api.list(&ListParams::default()).await.map_err(failed)?.items;
-        pods.retain(|pod| {
-            let mut containers = pod.spec.iter().flat_map(|s| s.containers.iter().chain(s.init_containers.iter().flatten()));
-            containers.any(|c| c.name == "istio-proxy")
-        });
-        Ok(pods)
     }
 
     async fn proxy_lacks(
@@ -439,7 +357,6 @@ impl Gate {
         let Some(intended) = self.intended(status, istiods).await else {
             return Ok(Look::Lacks("istiod has no configuration for it yet".to_owned()));
         };
-        let intended = aside(move || Dump::read(&intended)).await;
         if intended.mark() != Some(mark) {
             return Ok(Look::Lacks("istiod has not pushed since the change".to_owned()));
         }
@@ -456,8 +373,7 @@ impl Gate {
 
     /// Whether Envoy has what istiod intends for it, or refused it.
     async fn proxy_equals(&self, status: &SyncStatus, intended: &Dump) -> Result<Look, GateError> {
-        let envoy = self.envoy_dump(status.namespace(), status.pod()).await?;
-        let envoy = aside(move || Dump::read(&envoy)).await;
+        let envoy = self.runs(status).await?;
         let mut differences = envoy.differences_from(intended);
         differences.extend(envoy.unsettled.iter().cloned());
         if differences.is_empty() {
@@ -475,33 +391,6 @@ impl Gate {
             .map(|(resource_type, message)| Refusal { proxy: status.proxy.clone(), resource_type, message })
             .collect();
         if refusals.is_empty() { Ok(Look::Lacks(differences.join(", "))) } else { Ok(Look::Refused(refusals)) }
-    }
-
-    async fn istiod_pods(&self) -> Result<Vec<String>, GateError> {
-        let api: Api<Pod> = Api::namespaced(self.client.clone(), &self.root_namespace);
-        let pods = api
-            .list(&ListParams::default().labels(&self.istiod_selector).fields("status.phase=Running"))
-            .await
-            .map_err(|e| GateError::Api { doing: "listing istiod's pods".to_owned(), source: Box::new(e) })?;
-        let names: Vec<String> =
-            pods.items.into_iter().filter(|p| p.metadata.deletion_timestamp.is_none()).filter_map(|p| p.metadata.name).collect();
-        if names.is_empty() {
-            return Err(GateError::Unreadable {
-                what: format!("pods with {} in {}", self.istiod_selector, self.root_namespace),
-                why: "none is running".to_owned(),
-            });
-        }
-        Ok(names)
-    }
-
-    async fn ask_istiod<T: serde::de::DeserializeOwned + Send + 'static>(&self, pod: &str, path: &str) -> Result<T, GateError> {
-        let body = self.http.get(&self.root_namespace, pod, ISTIOD_DEBUG_PORT, path, Duration::from_secs(10)).await?;
-        let read = move || {
-            // An empty list is written as `null`.
-            let body: &[u8] = if body.as_ref() == b"null" { b"[]" } else { &body };
-            serde_json::from_slice(body)
-        };
-        aside(read).await.map_err(|e| GateError::Unreadable { what: format!("{path} of {pod}"), why: e.to_string() })
     }
 
     async fn mark_api(&self) -> Result<(ObjectKey, Api<DynamicObject>), GateError> {
@@ -539,14 +428,6 @@ impl Gate {
             .await
             .map_err(|e| GateError::Api { doing: format!("writing {key}"), source: Box::new(e) })?;
         Ok(())
-    }
-}
-
-/// Reads on a thread of its own: a megabyte of JSON would hold up the others.
-async fn aside<T: Send + 'static>(read: impl FnOnce() -> T + Send + 'static) -> T {
-    match tokio::task::spawn_blocking(read).await {
-        Ok(value) => value,
-        Err(panic) => std::panic::resume_unwind(panic.into_panic()),
     }
 }
 

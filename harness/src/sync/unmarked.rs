@@ -10,7 +10,6 @@ use std::time::{Duration, Instant};
 
 use futures::future::join_all;
 use gateproof_core::names::Namespaced;
-use serde_json::Value;
 
 use super::{Dump, Gate, GateError, Look, Opened, SyncStatus, Wanted, is_istio};
 use crate::probe::exec::pods_of;
@@ -35,16 +34,8 @@ pub struct Before(BTreeMap<String, String>);
 
 /// One proxy on its way.
 struct Seen {
-    version: String,
     dump: Dump,
     since: Instant,
-}
-
-/// The newest version that istiod gives in a dump of its own.
-fn version(dump: &Value) -> String {
-    let sections = dump["configs"].as_array().map(Vec::as_slice).unwrap_or_default();
-    let versions = sections.iter().filter_map(|s| s["versionInfo"].as_str().or_else(|| s["version_info"].as_str()));
-    versions.max_by_key(|v| (v.split('/').next().unwrap_or_default().to_owned(), v.len(), (*v).to_owned())).unwrap_or_default().to_owned()
 }
 
 /// Whether a proxy's configuration can be taken as that of the change.
@@ -64,7 +55,7 @@ impl Gate {
         let istiods = self.istiod_pods().await?;
         let statuses = self.concerned(&istiods, &[]).await?;
         let dumps = join_all(statuses.iter().map(|s| self.intended(s, &istiods))).await;
-        Ok(Before(statuses.iter().zip(dumps).filter_map(|(s, d)| Some((s.proxy.clone(), version(&d?)))).collect()))
+        Ok(Before(statuses.iter().zip(dumps).filter_map(|(s, d)| Some((s.proxy.clone(), d?.version))).collect()))
     }
 
     /// The connected proxies that the run concerns: all, or those of its gateways and of these workloads.
@@ -102,17 +93,16 @@ impl Gate {
             let mut refused = BTreeSet::new();
             let mut waited_long = false;
             for (status, look) in statuses.iter().zip(looks) {
-                let Some(raw) = look else {
+                let Some(dump) = look else {
                     missing.push(format!("{}: istiod has no configuration for it yet", status.proxy));
                     continue;
                 };
-                let (version, dump) = (version(&raw), Dump::read(&raw));
-                let same = proxies.get(&status.proxy).is_some_and(|s| s.version == version && s.dump == dump);
+                let same = proxies.get(&status.proxy).is_some_and(|s| s.dump == dump);
                 if !same {
-                    proxies.insert(status.proxy.clone(), Seen { version, dump, since: Instant::now() });
+                    proxies.insert(status.proxy.clone(), Seen { dump, since: Instant::now() });
                 }
                 let seen = &proxies[&status.proxy];
-                let moved = wanted.before.0.get(&status.proxy) != Some(&seen.version);
+                let moved = wanted.before.0.get(&status.proxy) != Some(&seen.dump.version);
                 let quiet = seen.since.elapsed();
                 match self.proxy_equals(status, &seen.dump).await {
                     Ok(Look::Has(_)) if is_settled(moved, wanted.changed, quiet) => waited_long |= wanted.changed && !moved,
@@ -161,15 +151,6 @@ impl Wanted {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::json;
-
-    #[test]
-    fn the_newest_version_counts_and_the_tenth_push_is_after_the_ninth() {
-        let dump = |versions: [&str; 2]| json!({"configs": versions.map(|v| json!({"versionInfo": v}))});
-        assert_eq!(version(&dump(["2026-01-01T00:00:00Z/9", "2026-01-01T00:00:00Z/10"])), "2026-01-01T00:00:00Z/10");
-        assert_eq!(version(&dump(["2026-01-02T00:00:00Z/1", "2026-01-01T00:00:00Z/10"])), "2026-01-02T00:00:00Z/1");
-        assert_eq!(version(&json!({})), "");
-    }
 
     #[test]
     fn a_change_is_believed_only_after_a_push_and_two_quiet_windows() {

@@ -31,6 +31,7 @@ pub fn describe_expectation(e: &Expectation) -> Vec<String> {
             vec![format!("in sync: {}", workloads.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "))]
         }
         Expectation::VersionsAgree => vec!["proxies and istiod of the same version".to_owned()],
+        Expectation::Observe { .. } => vec!["whatever it is".to_owned()],
     }
 }
 
@@ -169,7 +170,8 @@ pub(super) fn describe_text_match(t: &TextMatch) -> String {
 }
 
 /// How a connection ended, in a word or two.
-pub(super) fn connection_words(c: &Connection) -> String {
+#[must_use]
+pub fn connection_words(c: &Connection) -> String {
     match c {
         Connection::Answered => "answered".to_owned(),
         Connection::Closed => "closed".to_owned(),

@@ -14,7 +14,7 @@ mod observation;
 mod redact;
 mod text;
 
-pub use describe::{describe_connection, describe_expectation, describe_observation};
+pub use describe::{connection_words, describe_connection, describe_expectation, describe_observation};
 pub use diagnosis::diagnose;
 pub use flags::{explain_details, explain_flags};
 pub use judge::{judge, judge_check};

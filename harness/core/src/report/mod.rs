@@ -15,7 +15,7 @@ mod text;
 mod verdict;
 
 #[cfg(test)]
-mod sample;
+pub(crate) mod sample;
 #[cfg(test)]
 mod tests;
 

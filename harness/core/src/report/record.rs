@@ -1,9 +1,12 @@
 //! The record of a run. The engine fills it, renderers only read it. It is saved as JSON beside the report.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 use crate::names::{Namespaced, ScenarioId};
 use crate::outcome::{HopSeen, Outcome};
+use crate::parity::Digest;
 
 /// The version of this structure; raised when a field changes its meaning.
 pub const RECORD_SCHEMA: u32 = 1;
@@ -181,6 +184,9 @@ pub struct StageRecord {
     pub gate_took: f64,
     /// What showed that they had it, a line each.
     pub gate_facts: Vec<String>,
+    /// The configuration of each proxy, by workload, where it was asked for.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub proxies: BTreeMap<String, Digest>,
 }
 
 /// One check.
@@ -198,6 +204,9 @@ pub struct CheckRecord {
     pub expected: Vec<String>,
     /// What was seen at the last attempt, a line each.
     pub observed: Vec<String>,
+    /// Of a call: its status or how the connection ended, and the exit code of the command.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub answer: Option<String>,
     /// Its outcome.
     pub outcome: Outcome,
     /// Each attempt: seconds after the gate, and what was seen in a line.

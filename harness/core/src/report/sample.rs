@@ -12,12 +12,12 @@ fn pairs(lines: &[(&str, &str)]) -> Vec<(String, String)> {
     lines.iter().map(|(a, b)| ((*a).to_owned(), (*b).to_owned())).collect()
 }
 
-pub(super) fn at(text: &str) -> Namespaced {
+pub(crate) fn at(text: &str) -> Namespaced {
     Namespaced::parse(text).unwrap()
 }
 
 /// A hop whose line says what its fields say.
-pub(super) fn hop(proxy: &str, request: Option<&str>, host: &str, code: u16, flags: &str, upstream: &str, cluster: &str) -> HopSeen {
+pub(crate) fn hop(proxy: &str, request: Option<&str>, host: &str, code: u16, flags: &str, upstream: &str, cluster: &str) -> HopSeen {
     let proxy = at(proxy);
     let sni = if request.is_none() { host } else { "-" };
     let authority = if request.is_some() { host } else { "-" };
@@ -56,7 +56,7 @@ pub(super) fn hop(proxy: &str, request: Option<&str>, host: &str, code: u16, fla
 }
 
 /// A check that passed at its first attempt.
-pub(super) fn check(name: &str, proves: &str, command: &str, expected: &[&str], observed: &[&str]) -> CheckRecord {
+pub(crate) fn check(name: &str, proves: &str, command: &str, expected: &[&str], observed: &[&str]) -> CheckRecord {
     CheckRecord {
         name: name.to_owned(),
         proves: proves.to_owned(),
@@ -64,6 +64,7 @@ pub(super) fn check(name: &str, proves: &str, command: &str, expected: &[&str], 
         command: command.to_owned(),
         expected: texts(expected),
         observed: texts(observed),
+        answer: None,
         outcome: Outcome::Passed,
         attempts: vec![AttemptRecord { after: 0.012, seen: observed.join(", ") }],
         took: 0.034,
@@ -76,7 +77,7 @@ pub(super) fn check(name: &str, proves: &str, command: &str, expected: &[&str], 
 }
 
 /// A scenario with these checks and little else.
-pub(super) fn scenario(id: &str, title: &str, checks: Vec<CheckRecord>) -> ScenarioRecord {
+pub(crate) fn scenario(id: &str, title: &str, checks: Vec<CheckRecord>) -> ScenarioRecord {
     ScenarioRecord {
         id: ScenarioId::new(id).unwrap(),
         title: title.to_owned(),
@@ -93,6 +94,7 @@ pub(super) fn scenario(id: &str, title: &str, checks: Vec<CheckRecord>) -> Scena
             notices: Vec::new(),
             apply_took: 0.31,
             gate_took: 0.85,
+            proxies: std::collections::BTreeMap::new(),
             gate_facts: texts(&["istiod: 4 proxies acknowledged all that was sent"]),
         }],
         checks,
@@ -229,7 +231,7 @@ fn egress() -> ScenarioRecord {
 }
 
 /// A green run on kind.
-pub(super) fn green() -> RunRecord {
+pub(crate) fn green() -> RunRecord {
     let mut apps = scenario(
         "00-sample-apps",
         "Sample applications",
@@ -299,7 +301,7 @@ pub(super) fn green() -> RunRecord {
 }
 
 /// A run with one check that failed, one that could not be judged, one that was skipped.
-pub(super) fn red() -> RunRecord {
+pub(crate) fn red() -> RunRecord {
     let mut record = green();
     record.started = "2026-11-22T01:48:00Z".to_owned();
     record.finished = Some("2026-11-22T01:49:30Z".to_owned());
@@ -338,7 +340,7 @@ pub(super) fn red() -> RunRecord {
 }
 
 /// A run with a check that needed a second attempt.
-pub(super) fn flaky() -> RunRecord {
+pub(crate) fn flaky() -> RunRecord {
     let mut record = green();
     let check = &mut record.scenarios[1].checks[0];
     check.outcome = Outcome::Flaky;
@@ -348,7 +350,7 @@ pub(super) fn flaky() -> RunRecord {
 }
 
 /// A run that died in its last scenario.
-pub(super) fn unfinished() -> RunRecord {
+pub(crate) fn unfinished() -> RunRecord {
     let mut record = green();
     record.finished = None;
     record.scenarios[2].checks.clear();
@@ -356,7 +358,7 @@ pub(super) fn unfinished() -> RunRecord {
 }
 
 /// A run on the simulated mesh.
-pub(super) fn embedded() -> RunRecord {
+pub(crate) fn embedded() -> RunRecord {
     let mut record = green();
     record.provider = ProviderRecord {
         name: "embedded".to_owned(),

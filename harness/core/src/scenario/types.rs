@@ -378,6 +378,12 @@ pub enum Expectation {
     },
     /// Of `versions`: proxies and control plane say the same version.
     VersionsAgree,
+    /// Of `exec` and `http`: nothing, the answer is only written down. Parity compares what two providers gave; a scenario's
+    /// file cannot say this, for a check that accepts anything proves nothing.
+    Observe {
+        /// Proxies whose logs are read past the call, so that each of its lines there is seen.
+        watched: Vec<Namespaced>,
+    },
 }
 
 /// How a text is compared.

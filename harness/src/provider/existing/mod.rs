@@ -10,11 +10,12 @@ mod read;
 
 use std::ops::Deref;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use gateproof_core::report::{PreflightRecord, ProviderRecord};
 use gateproof_core::scenario::ClusterValues;
 
-use super::{Bundle, Cluster, ClusterNeeds, ImageMap, Mesh, Progress, ProviderError, ProviderOptions, Settings, Tools, step};
+use super::{Bundle, Cluster, ClusterNeeds, ImageMap, Mesh, Pace, Progress, ProviderError, ProviderOptions, Settings, Tcp, Tools, step};
 use crate::sync::Mark;
 
 /// Which cluster, and what may be done to it.
@@ -159,7 +160,9 @@ async fn describe(
         images: bundle.map(|b| ImageMap::by_role(&settings.images, &b.workload_images)).unwrap_or_default(),
         outside_ca_pem,
         outside_fingerprints: fingerprints,
-        tools,
+        analyst: tools.analyst(["--context".into(), existing.context.clone().into()]),
+        dialler: Arc::new(Tcp),
+        pace: Pace::REAL,
         entrances: found.entrances,
         mesh: Mesh {
             root_namespace: values.root_namespace.clone(),

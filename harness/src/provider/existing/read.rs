@@ -15,7 +15,7 @@ use super::look::Found;
 use crate::kube_ext::PodHttp;
 use crate::probe::outside;
 use crate::provider::kind::versions::{istioctl, skew, version_in};
-use crate::provider::{Progress, ProviderError, Tools};
+use crate::provider::{Progress, ProviderError, Tcp, Tools};
 
 /// Kubernetes', istiod's and istioctl's; proxies are read by the run, each by itself.
 pub(super) async fn versions(
@@ -70,7 +70,7 @@ pub(super) async fn fingerprints(hosts: &[OutsideHost], records: &[OutsideRecord
             client_certificate: None,
             timeout: Duration::from_secs(10),
         };
-        let seen = outside::call(&probe, SocketAddr::new(address, 443), "", None, "gateproof").await;
+        let seen = outside::call(&Tcp, &probe, SocketAddr::new(address, 443), "", None, "gateproof").await;
         Some((host.host.to_string(), seen.certificate?.sha256))
     }))
     .await;

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use bollard::Docker;
 use futures::future::{join_all, try_join_all};
@@ -23,7 +24,8 @@ use crate::install::helm::{self, Charts, Release};
 use crate::install::{self, SYSTEM, crds, gateways, wait};
 use crate::outside::{self, Addresses, StandIns, coredns};
 use crate::provider::{
-    Bundle, Cluster, ClusterNeeds, Entrance, ImageMap, Internet, Mesh, Progress, ProviderError, ProviderOptions, Settings, Tools, step,
+    Bundle, Cluster, ClusterNeeds, Entrance, ImageMap, Internet, Mesh, Pace, Progress, ProviderError, ProviderOptions, Settings, Tcp,
+    Tools, step,
 };
 
 /// All that decides what the cluster becomes.
@@ -459,7 +461,9 @@ async fn describe(
         images: plan.images.clone(),
         outside_ca_pem: state.ca_pem.clone(),
         outside_fingerprints: state.fingerprints.clone(),
-        tools: tools.clone(),
+        analyst: tools.analyst(["--kubeconfig".into(), dir.kubeconfig().into()]),
+        dialler: Arc::new(Tcp),
+        pace: Pace::REAL,
         entrances: plan
             .gateways
             .iter()

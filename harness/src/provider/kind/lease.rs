@@ -8,12 +8,13 @@ use super::build::{self, Plan};
 use super::remove::{self, KIND_LABEL, cleanup_blocking};
 use super::state::{Lock, State, StateDir};
 use super::{node, preflight, tools};
-use crate::provider::{Cluster, ClusterNeeds, Progress, ProviderError, ProviderOptions, step};
+use crate::provider::{Cluster, ClusterNeeds, Progress, ProviderError, ProviderOptions, Tools, step};
 
 /// A cluster that is ours until it is given back. Dropping it without [`Lease::down`] removes it too,
 /// unless it is kept.
 pub struct Lease {
     cluster: Cluster,
+    tools: Tools,
     guard: Guard,
 }
 
@@ -38,7 +39,7 @@ impl Lease {
             seen: "its state is gone; somebody removed it".to_owned(),
         };
         let state = dir.read().ok_or_else(gone)?;
-        let mut cluster = build::reuse("extend the cluster", docker, dir, &self.cluster.tools, &plan, state, progress).await?;
+        let mut cluster = build::reuse("extend the cluster", docker, dir, &self.tools, &plan, state, progress).await?;
         cluster.preflight.clone_from(&self.cluster.preflight);
         cluster.record = self.cluster.record.clone();
         self.cluster = cluster;
@@ -130,7 +131,7 @@ pub async fn up(options: &ProviderOptions, needs: &ClusterNeeds, progress: &dyn 
         Ok(mut cluster) => {
             cluster.preflight = looked;
             guard.armed = guard.armed && !options.keep;
-            Ok(Lease { cluster, guard })
+            Ok(Lease { cluster, tools, guard })
         }
         Err(error) => {
             // What stopped the run matters more than what stops the clean-up.

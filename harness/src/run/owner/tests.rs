@@ -51,6 +51,7 @@ fn record(name: &str) -> CheckRecord {
         command: "true".to_owned(),
         expected: vec![],
         observed: vec!["two\nlines".to_owned()],
+        answer: None,
         outcome: Outcome::Passed,
         attempts: vec![],
         took: 0.0,

@@ -1,0 +1,160 @@
+//! What the gate asks: istiod's debug endpoints, Envoy's admin interface, the Kubernetes API.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use bytes::Bytes;
+use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::discovery::v1::EndpointSlice;
+use kube::Api;
+use kube::api::ListParams;
+use serde_json::Value;
+
+use super::{Dump, ENVOY_ADMIN_PORT, Gate, GateError, SyncStatus};
+
+const ISTIOD_DEBUG_PORT: u16 = 15014;
+const DUMP: &str = "/config_dump?include_eds";
+
+impl Gate {
+    /// What istiod says of every connected proxy.
+    ///
+    /// # Errors
+    /// When istiod cannot be asked.
+    pub async fn sync_status(&self) -> Result<Vec<SyncStatus>, GateError> {
+        self.sync_status_of(&self.istiod_pods().await?).await
+    }
+
+    pub(super) async fn sync_status_of(&self, istiods: &[String]) -> Result<Vec<SyncStatus>, GateError> {
+        let mut all = Vec::new();
+        for pod in istiods {
+            let statuses: Vec<SyncStatus> = self.ask_istiod(pod, "/debug/syncz").await?;
+            all.extend(statuses);
+        }
+        all.sort_by(|a, b| a.proxy.cmp(&b.proxy));
+        Ok(all)
+    }
+
+    /// Envoy's own configuration in one pod, as it prints it.
+    ///
+    /// # Errors
+    /// When the pod cannot be asked or answers something else.
+    pub async fn envoy_dump(&self, namespace: &str, pod: &str) -> Result<Value, GateError> {
+        self.ask_envoy(namespace, pod, DUMP).await
+    }
+
+    /// The dynamic listeners of one pod's Envoy: a small part of its configuration.
+    pub(crate) async fn envoy_listeners(&self, namespace: &str, pod: &str) -> Result<Vec<Value>, GateError> {
+        let answer = self.ask_envoy(namespace, pod, "/config_dump?resource=dynamic_listeners").await?;
+        Ok(answer["configs"].as_array().cloned().unwrap_or_default())
+    }
+
+    async fn ask_envoy(&self, namespace: &str, pod: &str, path: &str) -> Result<Value, GateError> {
+        let body = self.http.get(namespace, pod, ENVOY_ADMIN_PORT, path, Duration::from_secs(10)).await?;
+        aside(move || serde_json::from_slice(&body))
+            .await
+            .map_err(|e| GateError::Unreadable { what: format!("{path} of {namespace}/{pod}"), why: e.to_string() })
+    }
+
+    /// Envoy's own configuration, read for comparison.
+    pub(super) async fn runs(&self, status: &SyncStatus) -> Result<Dump, GateError> {
+        let body = self.http.get(status.namespace(), status.pod(), ENVOY_ADMIN_PORT, DUMP, Duration::from_secs(10)).await?;
+        self.read_dump(body, format!("{DUMP} of {}", status.proxy)).await
+    }
+
+    /// istiod's own configuration for a proxy, from the istiod that it is connected to.
+    pub(super) async fn intended(&self, status: &SyncStatus, istiods: &[String]) -> Option<Dump> {
+        let path = format!("/debug/config_dump?proxyID={}&include_eds=true", status.proxy);
+        for pod in istiods {
+            let limit = Duration::from_secs(10);
+            let Ok(body) = self.http.get(&self.root_namespace, pod, ISTIOD_DEBUG_PORT, &path, limit).await else { continue };
+            if let Ok(dump) = self.read_dump(body, path.clone()).await {
+                return Some(dump);
+            }
+        }
+        None
+    }
+
+    async fn read_dump(&self, body: Bytes, what: String) -> Result<Dump, GateError> {
+        let known = self.known.clone();
+        let dump = aside(move || Dump::read(&String::from_utf8_lossy(&body), &known)).await;
+        dump.map_err(|e| GateError::Unreadable { what, why: e.to_string() })
+    }
+
+    /// The addresses that Kubernetes counts as ready, by Service host.
+    ///
+    /// istiod and Envoy may agree on endpoints that both have not heard the newest of; Kubernetes has.
+    pub(super) async fn ready_endpoints(&self) -> Result<BTreeMap<String, BTreeSet<String>>, GateError> {
+        let api: Api<EndpointSlice> = Api::all(self.client.clone());
+        let failed = |e| GateError::Api { doing: "listing endpoint slices".to_owned(), source: Box::new(e) };
+        let mut ready: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+        for slice in api.list(&ListParams::default()).await.map_err(failed)? {
+            let labels = slice.metadata.labels.unwrap_or_default();
+            let (Some(service), Some(namespace)) = (labels.get("kubernetes.io/service-name"), &slice.metadata.namespace) else { continue };
+            let addresses = ready.entry(format!("{service}.{namespace}.svc.cluster.local")).or_default();
+            for endpoint in slice.endpoints.unwrap_or_default() {
+                if endpoint.conditions.is_none_or(|c| c.ready != Some(false)) {
+                    addresses.extend(endpoint.addresses);
+                }
+            }
+        }
+        Ok(ready)
+    }
+
+    /// Ready pods with a proxy, as istiod calls them. One that istiod does not list has lost its stream, or another istiod
+    /// has just begun.
+    pub(super) async fn ready_proxies(&self) -> Result<Vec<String>, GateError> {
+        let is_wanted = |pod: &Pod| {
+            let ready = pod.status.iter().flat_map(|s| s.conditions.iter().flatten()).any(|c| c.type_ == "Ready" && c.status == "True");
+            ready && pod.metadata.deletion_timestamp.is_none()
+        };
+        let id = |pod: Pod| format!("{}.{}", pod.metadata.name.unwrap_or_default(), pod.metadata.namespace.unwrap_or_default());
+        Ok(self.pods_with_proxy().await?.into_iter().filter(is_wanted).map(id).collect())
+    }
+
+    /// Every pod with a proxy.
+    pub(crate) async fn pods_with_proxy(&self) -> Result<Vec<Pod>, GateError> {
+        let api: Api<Pod> = Api::all(self.client.clone());
+        let failed = |e| GateError::Api { doing: "listing pods".to_owned(), source: Box::new(e) };
+        let mut pods = api.list(&ListParams::default()).await.map_err(failed)?.items;
+        pods.retain(|pod| {
+            let mut containers = pod.spec.iter().flat_map(|s| s.containers.iter().chain(s.init_containers.iter().flatten()));
+            containers.any(|c| c.name == "istio-proxy")
+        });
+        Ok(pods)
+    }
+
+    pub(super) async fn istiod_pods(&self) -> Result<Vec<String>, GateError> {
+        let api: Api<Pod> = Api::namespaced(self.client.clone(), &self.root_namespace);
+        let pods = api
+            .list(&ListParams::default().labels(&self.istiod_selector).fields("status.phase=Running"))
+            .await
+            .map_err(|e| GateError::Api { doing: "listing istiod's pods".to_owned(), source: Box::new(e) })?;
+        let names: Vec<String> =
+            pods.items.into_iter().filter(|p| p.metadata.deletion_timestamp.is_none()).filter_map(|p| p.metadata.name).collect();
+        if names.is_empty() {
+            return Err(GateError::Unreadable {
+                what: format!("pods with {} in {}", self.istiod_selector, self.root_namespace),
+                why: "none is running".to_owned(),
+            });
+        }
+        Ok(names)
+    }
+
+    pub(super) async fn ask_istiod<T: serde::de::DeserializeOwned + Send + 'static>(&self, pod: &str, path: &str) -> Result<T, GateError> {
+        let body = self.http.get(&self.root_namespace, pod, ISTIOD_DEBUG_PORT, path, Duration::from_secs(10)).await?;
+        let read = move || {
+            // An empty list is written as `null`.
+            let body: &[u8] = if body.as_ref() == b"null" { b"[]" } else { &body };
+            serde_json::from_slice(body)
+        };
+        aside(read).await.map_err(|e| GateError::Unreadable { what: format!("{path} of {pod}"), why: e.to_string() })
+    }
+}
+
+/// Reads on a thread of its own: a megabyte of JSON would hold up the others.
+async fn aside<T: Send + 'static>(read: impl FnOnce() -> T + Send + 'static) -> T {
+    match tokio::task::spawn_blocking(read).await {
+        Ok(value) => value,
+        Err(panic) => std::panic::resume_unwind(panic.into_panic()),
+    }
+}
