@@ -445,7 +445,6 @@ impl Proxies for MeshProxies {
         let (ready, is_ready) = watch::channel(false);
         let Some(node) = ProxyNode::from_pod(pod) else { return Box::new(Unconnected(is_ready)) };
         let identity = self.authority.identity(&node.namespace, &node.service_account).ok();
-        let identity = identity.map(|i| Identity { chain_pem: i.chain_pem, key_pem: i.key_pem, root_pem: i.root_pem });
         let (identity_sender, identity) = watch::channel(identity);
         let (names, namespace, domain) = (self.network.names().clone(), node.namespace.clone(), self.settings.domain.clone());
         let interception = (node.kind == ProxyKind::Sidecar).then(|| Interception::of(&node)).flatten().map(|rules| {

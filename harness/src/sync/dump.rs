@@ -8,6 +8,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex};
 
+use gateproof_core::outcome::json_match::first_difference;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 use serde_json::Value;
@@ -242,7 +243,7 @@ impl Dump {
             for (name, value) in mine {
                 // What was recognised by its text on both sides is the same without a look.
                 if let Some(wanted) = theirs.get(name).filter(|wanted| !Arc::ptr_eq(wanted, value) && *wanted != value) {
-                    out.push(format!("{what} {name} is older: {}", first_difference("", value, wanted)));
+                    out.push(format!("{what} {name} is older: {}", difference(value, wanted)));
                 }
             }
         }
@@ -303,25 +304,8 @@ fn comparable_duration(text: &str) -> Option<String> {
     Some(if fraction.is_empty() { format!("{whole}s") } else { format!("{whole}.{fraction}s") })
 }
 
-fn first_difference(at: &str, a: &Value, b: &Value) -> String {
-    match (a, b) {
-        (Value::Object(x), Value::Object(y)) => {
-            for key in x.keys().chain(y.keys()) {
-                let (va, vb) = (x.get(key).unwrap_or(&Value::Null), y.get(key).unwrap_or(&Value::Null));
-                if va != vb {
-                    return first_difference(&format!("{at}.{key}"), va, vb);
-                }
-            }
-        }
-        (Value::Array(x), Value::Array(y)) if x.len() == y.len() => {
-            for (i, (va, vb)) in x.iter().zip(y).enumerate() {
-                if va != vb {
-                    return first_difference(&format!("{at}[{i}]"), va, vb);
-                }
-            }
-        }
-        _ => {}
-    }
+fn difference(a: &Value, b: &Value) -> String {
+    let (at, a, b) = first_difference(a, b);
     let short = |v: &Value| v.to_string().chars().take(120).collect::<String>();
     format!("{at} is {}, istiod sent {}", short(a), short(b))
 }

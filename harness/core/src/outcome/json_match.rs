@@ -138,6 +138,29 @@ fn short(value: &Value) -> String {
     super::text::clip(&value.to_string(), 200)
 }
 
+/// The first place where two values differ, as `.a.b[2]`, and both values there; the values themselves when they are equal.
+#[must_use]
+pub fn first_difference<'a>(a: &'a Value, b: &'a Value) -> (String, &'a Value, &'a Value) {
+    let below = match (a, b) {
+        (Value::Object(x), Value::Object(y)) => x
+            .keys()
+            .chain(y.keys())
+            .map(|key| (format!(".{key}"), x.get(key).unwrap_or(&Value::Null), y.get(key).unwrap_or(&Value::Null)))
+            .find(|(_, p, q)| p != q),
+        (Value::Array(x), Value::Array(y)) if x.len() == y.len() => {
+            x.iter().zip(y).enumerate().map(|(i, (p, q))| (format!("[{i}]"), p, q)).find(|(_, p, q)| p != q)
+        }
+        _ => None,
+    };
+    match below {
+        None => (String::new(), a, b),
+        Some((step, p, q)) => {
+            let (rest, p, q) = first_difference(p, q);
+            (step + &rest, p, q)
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;

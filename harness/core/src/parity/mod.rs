@@ -12,6 +12,7 @@ pub use digest::{Digest, Places, digest};
 pub use table::table;
 
 use crate::outcome::Outcome;
+use crate::outcome::json_match::first_difference;
 use crate::report::{CheckRecord, RunRecord};
 
 /// What two runs have in common and where they differ.
@@ -120,7 +121,7 @@ fn compare_state(name: &str, a: &BTreeMap<String, Digest>, b: &BTreeMap<String, 
         for resource in all {
             match (x.get(resource), y.get(resource)) {
                 (Some(p), Some(q)) if p == q => {}
-                (Some(p), Some(q)) => differences.push(format!("{proxy}: {resource}{}", first_difference("", p, q))),
+                (Some(p), Some(q)) => differences.push(format!("{proxy}: {resource}{}", difference(p, q))),
                 (Some(_), None) => differences.push(format!("{proxy}: {resource} is only on the first")),
                 _ => differences.push(format!("{proxy}: {resource} is only on the second")),
             }
@@ -129,25 +130,9 @@ fn compare_state(name: &str, a: &BTreeMap<String, Digest>, b: &BTreeMap<String, 
     ComparedState { name: name.to_owned(), resources, differences }
 }
 
-fn first_difference(at: &str, a: &Value, b: &Value) -> String {
-    match (a, b) {
-        (Value::Object(x), Value::Object(y)) => {
-            for key in x.keys().chain(y.keys()) {
-                let (p, q) = (x.get(key).unwrap_or(&Value::Null), y.get(key).unwrap_or(&Value::Null));
-                if p != q {
-                    return first_difference(&format!("{at}.{key}"), p, q);
-                }
-            }
-        }
-        (Value::Array(x), Value::Array(y)) if x.len() == y.len() => {
-            for (i, (p, q)) in x.iter().zip(y).enumerate() {
-                if p != q {
-                    return first_difference(&format!("{at}[{i}]"), p, q);
-                }
-            }
-        }
-        _ => {}
-    }
+/// The first place where two values differ, in words.
+fn difference(a: &Value, b: &Value) -> String {
+    let (at, a, b) = first_difference(a, b);
     let short = |v: &Value| v.to_string().chars().take(160).collect::<String>();
     format!(" at {at}: {} and {}", short(a), short(b))
 }

@@ -6,6 +6,8 @@ use rcgen::{
     KeyUsagePurpose, SanType,
 };
 
+use crate::proxy::Identity;
+
 /// Signs the identities of one mesh. Its key never leaves it.
 pub struct Authority {
     issuer: CertifiedIssuer<'static, KeyPair>,
@@ -16,23 +18,6 @@ pub struct Authority {
 #[derive(Debug, thiserror::Error)]
 #[error("failed to make a certificate of the mesh: {0}")]
 pub struct AuthorityError(#[from] rcgen::Error);
-
-/// A workload's certificate and key, and whom it trusts.
-#[derive(Clone)]
-pub struct Identity {
-    /// The certificate chain, PEM.
-    pub chain_pem: String,
-    /// The private key, PEM.
-    pub key_pem: String,
-    /// The mesh's root, PEM.
-    pub root_pem: String,
-}
-
-impl std::fmt::Debug for Identity {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Identity")
-    }
-}
 
 impl Authority {
     /// A new authority for a trust domain such as `cluster.local`.

@@ -23,7 +23,7 @@ use serde_json::Value;
 use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinHandle;
 
-pub use authority::{Authority, AuthorityError, Identity};
+pub use authority::{Authority, AuthorityError};
 pub use texts::Texts;
 pub use webhook::Webhook;
 

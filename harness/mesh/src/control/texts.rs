@@ -5,6 +5,8 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use serde_json::Value;
 
+use crate::proxy::any;
+
 /// Texts of shared values. An entry holds its value, so that its address stands for nothing else meanwhile.
 #[derive(Debug, Default)]
 pub struct Texts(Mutex<Known>);
@@ -23,12 +25,7 @@ impl Texts {
         if let Some((_, text)) = self.lock().get(&place) {
             return text.clone();
         }
-        let text = value.to_string();
-        let text: Arc<str> = match text.strip_prefix('{') {
-            Some("}") => format!("{{\"@type\":\"{type_url}\"}}").into(),
-            Some(rest) if value.get("@type").is_none() => format!("{{\"@type\":\"{type_url}\",{rest}").into(),
-            _ => text.into(),
-        };
+        let text: Arc<str> = any(value, type_url).into();
         self.lock().insert(place, (value.clone(), text.clone()));
         text
     }

@@ -35,6 +35,7 @@ use crate::net::{Bind, Capture, Host};
 use env::Env;
 use journal::Journal;
 use listener::{Socket, captured};
+pub(crate) use sent::any;
 use stats::Stats;
 use tasks::{Lifeline, Random, Tasks};
 use tls::Secrets;

@@ -24,7 +24,7 @@ impl Sent {
 }
 
 /// The JSON text of an `Any`: the type comes first.
-pub(super) fn any(json: &Value, type_url: &str) -> String {
+pub(crate) fn any(json: &Value, type_url: &str) -> String {
     let text = json.to_string();
     match json.as_object() {
         Some(fields) if fields.contains_key("@type") => text,

@@ -14,16 +14,8 @@ pub(super) fn check(filter: &Value) -> Problems {
     let caution = "Prefer other APIs if possible, and exercise extreme caution, especially around upgrades.";
     problems.warn(format!("EnvoyFilter exposes internal implementation details that may change at any time. {caution}"));
     let spec = object::spec(filter);
-    if let Some(selector) = spec.get("workloadSelector").filter(|selector| selector.is_object()) {
-        let labels = selector.get("labels").map(object::text_map).unwrap_or_default();
-        let bad = names::selector_labels(&labels);
-        if !bad.errors.is_empty() {
-            return bad;
-        }
-        if labels.is_empty() {
-            let rest = "will be applied to all services in namespace";
-            problems.warn(format!("Envoy filter: workload selector specified without labels, {rest}"));
-        }
+    if let Err(bad) = names::workload_selector(spec, "Envoy filter", &mut problems) {
+        return bad;
     }
     for patch in object::list(spec, "/configPatches") {
         match check_patch(patch, &mut problems) {

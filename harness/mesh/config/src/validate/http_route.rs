@@ -6,6 +6,7 @@ use super::names;
 use super::problems::Problems;
 use super::virtual_service::{gateway_names, is_claim};
 use crate::istio::model::object;
+use crate::istio::route::GRPC_CODES;
 
 pub(super) fn check(route: &Value, is_delegate: bool) -> Problems {
     let mut problems = Problems::new();
@@ -218,27 +219,6 @@ fn percentage_range(value: Option<&Value>, name: &str, problems: &mut Problems) 
 fn http_status(status: i64) -> Result<(), String> {
     if (200..=600).contains(&status) { Ok(()) } else { Err(format!("HTTP status {status} is not in range 200-599")) }
 }
-
-/// gRPC's status codes by name (<https://grpc.io/docs/guides/status-codes/>).
-const GRPC_CODES: [&str; 17] = [
-    "OK",
-    "CANCELLED",
-    "UNKNOWN",
-    "INVALID_ARGUMENT",
-    "DEADLINE_EXCEEDED",
-    "NOT_FOUND",
-    "ALREADY_EXISTS",
-    "PERMISSION_DENIED",
-    "RESOURCE_EXHAUSTED",
-    "FAILED_PRECONDITION",
-    "ABORTED",
-    "OUT_OF_RANGE",
-    "UNIMPLEMENTED",
-    "INTERNAL",
-    "UNAVAILABLE",
-    "DATA_LOSS",
-    "UNAUTHENTICATED",
-];
 
 fn fault(fault: Option<&Value>, problems: &mut Problems) {
     let Some(fault) = fault else {

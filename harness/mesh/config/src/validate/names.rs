@@ -350,6 +350,24 @@ pub(super) fn selector_labels(labels: &BTreeMap<String, String>) -> Problems {
     problems
 }
 
+/// `workloadSelector` of a kind called `what`: a warning without labels.
+///
+/// # Errors
+///
+/// When the labels are bad: that is then all that istiod says of the object.
+pub(super) fn workload_selector(spec: &Value, what: &str, problems: &mut Problems) -> Result<(), Problems> {
+    let Some(selector) = spec.get("workloadSelector").filter(|selector| selector.is_object()) else { return Ok(()) };
+    let labels = selector.get("labels").map(object::text_map).unwrap_or_default();
+    let bad = selector_labels(&labels);
+    if !bad.errors.is_empty() {
+        return Err(bad);
+    }
+    if labels.is_empty() {
+        problems.warn(format!("{what}: workload selector specified without labels, will be applied to all services in namespace"));
+    }
+    Ok(())
+}
+
 /// `targetRef` and `targetRefs`, and that there is but one way of selecting.
 pub(super) fn targets(spec: &Value) -> Problems {
     let mut problems = Problems::new();

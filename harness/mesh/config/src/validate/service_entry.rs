@@ -12,16 +12,8 @@ use crate::istio::model::object;
 pub(super) fn check(entry: &Value) -> Problems {
     let mut problems = Problems::new();
     let spec = object::spec(entry);
-    if let Some(selector) = spec.get("workloadSelector").filter(|selector| selector.is_object()) {
-        let labels = selector.get("labels").map(object::text_map).unwrap_or_default();
-        let bad = names::selector_labels(&labels);
-        if !bad.errors.is_empty() {
-            return bad;
-        }
-        if labels.is_empty() {
-            let rest = "will be applied to all services in namespace";
-            problems.warn(format!("service entry: workload selector specified without labels, {rest}"));
-        }
+    if let Err(bad) = names::workload_selector(spec, "service entry", &mut problems) {
+        return bad;
     }
     let hosts = object::texts(spec, "/hosts");
     let resolution = match object::text(spec, "/resolution") {

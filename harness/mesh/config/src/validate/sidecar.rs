@@ -13,16 +13,8 @@ use crate::istio::model::object;
 pub(super) fn check(sidecar: &Value) -> Problems {
     let mut problems = Problems::new();
     let spec = object::spec(sidecar);
-    if let Some(selector) = spec.get("workloadSelector").filter(|selector| selector.is_object()) {
-        let labels = selector.get("labels").map(object::text_map).unwrap_or_default();
-        let bad = names::selector_labels(&labels);
-        if !bad.errors.is_empty() {
-            return bad;
-        }
-        if labels.is_empty() {
-            let rest = "will be applied to all services in namespace";
-            problems.warn(format!("sidecar: workload selector specified without labels, {rest}"));
-        }
+    if let Err(bad) = names::workload_selector(spec, "sidecar", &mut problems) {
+        return bad;
     }
     let (ingress, egress) = (object::list(spec, "/ingress"), object::list(spec, "/egress"));
     let has = |field: &str| spec.get(field).is_some_and(|value| !value.is_null());

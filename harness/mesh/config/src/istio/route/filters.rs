@@ -74,28 +74,30 @@ fn abort(abort: &Abort) -> Option<Value> {
     Some(Value::Object(out))
 }
 
-/// gRPC's status codes by their names; an unknown one is 0, as a missing entry of Go's map.
+/// gRPC's status codes by name, in the order of their numbers (<https://grpc.io/docs/guides/status-codes/>).
+pub(crate) const GRPC_CODES: [&str; 17] = [
+    "OK",
+    "CANCELLED",
+    "UNKNOWN",
+    "INVALID_ARGUMENT",
+    "DEADLINE_EXCEEDED",
+    "NOT_FOUND",
+    "ALREADY_EXISTS",
+    "PERMISSION_DENIED",
+    "RESOURCE_EXHAUSTED",
+    "FAILED_PRECONDITION",
+    "ABORTED",
+    "OUT_OF_RANGE",
+    "UNIMPLEMENTED",
+    "INTERNAL",
+    "UNAVAILABLE",
+    "DATA_LOSS",
+    "UNAUTHENTICATED",
+];
+
+/// The number of a gRPC status; an unknown one is 0, as a missing entry of Go's map.
 fn grpc_code(name: &str) -> u32 {
-    const NAMES: [&str; 17] = [
-        "OK",
-        "CANCELLED",
-        "UNKNOWN",
-        "INVALID_ARGUMENT",
-        "DEADLINE_EXCEEDED",
-        "NOT_FOUND",
-        "ALREADY_EXISTS",
-        "PERMISSION_DENIED",
-        "RESOURCE_EXHAUSTED",
-        "FAILED_PRECONDITION",
-        "ABORTED",
-        "OUT_OF_RANGE",
-        "UNIMPLEMENTED",
-        "INTERNAL",
-        "UNAVAILABLE",
-        "DATA_LOSS",
-        "UNAUTHENTICATED",
-    ];
-    NAMES.iter().zip(0..).find(|(known, _)| **known == name).map_or(0, |(_, code)| code)
+    GRPC_CODES.iter().zip(0..).find(|(known, _)| **known == name).map_or(0, |(_, code)| code)
 }
 
 fn cors_policy(cors: &CorsPolicy) -> Value {

@@ -25,6 +25,7 @@ mod store;
 pub(in crate::istio) mod testing;
 
 pub use duration::ProtoDuration;
+pub(crate) use filters::GRPC_CODES;
 pub use http::{HttpContext, routes};
 pub use l4::{Chain, tcp_proxy, tcp_proxy_to, tcp_routes, tls_matches};
 pub use meta::Meta;
