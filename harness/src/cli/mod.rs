@@ -9,6 +9,7 @@ mod parity;
 mod progress;
 mod prove;
 mod provide;
+mod rounds;
 mod run;
 
 use std::path::PathBuf;
@@ -74,6 +75,9 @@ enum Command {
     /// Run on kind and on the simulated mesh, and compare every check and every proxy's configuration
     #[command(after_help = "Examples:\n  gateproof parity\n  gateproof parity 20-egress --keep --output parity.md")]
     Parity(parity::ParityFlags),
+    /// Apply, probe, remove, probe, again and again: does the gate ever open too early?
+    #[command(after_help = "Examples:\n  gateproof rounds 200 --keep\n  gateproof rounds 200 --keep --without-gate")]
+    Rounds(rounds::RoundsFlags),
     /// Bring a kept cluster into a scenario's state and leave it there, to repeat a report's commands by hand
     #[command(after_help = "Examples:\n  eval \"$(gateproof hold 10-ingress)\"\n  gateproof hold 10-ingress 'routes in reverse order'")]
     Hold(hold::HoldFlags),
@@ -114,6 +118,7 @@ pub fn main() -> ExitCode {
         Command::Run(flags) => run::run(&common, &flags),
         Command::Prove(flags) => prove::prove(&common, &flags),
         Command::Parity(flags) => parity::parity(&common, &flags),
+        Command::Rounds(flags) => rounds::rounds(&common, &flags),
         Command::Hold(flags) => hold::hold(&common, &flags),
         Command::Lint => lint::lint(&common.scenarios),
         Command::List => lint::list(&common.scenarios),

@@ -13,6 +13,7 @@ pub mod owner;
 pub mod prove;
 pub mod reporter;
 mod reproduce;
+pub mod rounds;
 pub mod secrets;
 pub mod session;
 pub mod state;

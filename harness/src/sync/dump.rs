@@ -34,6 +34,8 @@ pub struct Dump {
     pub awaited: Vec<String>,
     /// The newest version that its sections bear.
     pub version: String,
+    /// When each listener was made or changed last, as Envoy says it, by the address that its statistics bear. Empty in istiod's view.
+    pub changed: BTreeMap<String, String>,
 }
 
 /// Where gateproof's mark stands in a cluster's metadata; see [`crate::sync`].
@@ -124,6 +126,8 @@ struct ListenerEntry<'a> {
 struct ActiveState<'a> {
     #[serde(borrow)]
     listener: Option<&'a RawValue>,
+    // In Envoy's spelling only: what istiod regenerates has no such time.
+    last_updated: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -167,8 +171,11 @@ impl Dump {
 
     fn read_listener(&mut self, entry: ListenerEntry<'_>, known: &Known) -> Result<(), serde_json::Error> {
         let name = entry.name.unwrap_or_else(|| "?".to_owned());
-        if let Some(listener) = entry.active_state.and_then(|state| state.listener) {
+        if let Some((state, listener)) = entry.active_state.and_then(|state| Some((state.last_updated, state.listener?))) {
             let listener = known.comparable(listener)?;
+            if let (Some(time), Some(address)) = (state, statistics_address(&listener)) {
+                self.changed.entry(address).or_default().push_str(&time);
+            }
             let name = listener["name"].as_str().map_or_else(|| name.clone(), str::to_owned);
             self.listeners.insert(name, listener);
         }
@@ -255,6 +262,17 @@ impl Dump {
         }
         out
     }
+}
+
+/// What stands between `listener.` and the counter in the names of a listener's statistics.
+/// Envoy's `ListenerImpl`: the prefix that the configuration gives, else its first address, with colons replaced.
+fn statistics_address(listener: &Value) -> Option<String> {
+    if let Some(prefix) = listener["statprefix"].as_str().filter(|p| !p.is_empty()) {
+        return Some(prefix.replace(':', "_"));
+    }
+    let address = &listener["address"]["socketaddress"];
+    let (ip, port) = (address["address"].as_str()?, address["portvalue"].as_u64()?);
+    Some(if ip.contains(':') { format!("[{}]_{port}", ip.replace(':', "_")) } else { format!("{ip}_{port}") })
 }
 
 /// Orders istiod's versions, `TIME/COUNT`: the count is a number, so that 10 comes after 9.
@@ -351,6 +369,20 @@ mod tests {
             {"@type": "x.ListenersConfigDump", "dynamic_listeners": [
                 {"name": "0.0.0.0_8443", "error_state": {"details": "duplicate filter chain"}}]}]}));
         assert_eq!(dump.unsettled, ["cluster w is warming", "listener 0.0.0.0_8443 was refused: duplicate filter chain"]);
+    }
+
+    #[test]
+    fn when_a_listener_changed_is_known_by_the_name_of_its_statistics() {
+        let listener = |address: &str, port: u32| json!({"socket_address": {"address": address, "port_value": port}});
+        let dump = read(&json!({"configs": [{"@type": "x.ListenersConfigDump", "dynamic_listeners": [
+            {"name": "a", "active_state": {"last_updated": "t1", "listener": {"name": "a", "address": listener("0.0.0.0", 8443)}}},
+            {"name": "b", "active_state": {"last_updated": "t2", "listener": {"name": "b", "address": listener("::", 80)}}},
+            {"name": "c", "active_state": {"last_updated": "t3", "listener": {"name": "c", "stat_prefix": "c:d", "address": listener("::", 81)}}},
+            // As istiod writes it: without a time.
+            {"name": "d", "activeState": {"listener": {"name": "d", "address": {"socketAddress": {"address": "0.0.0.0", "portValue": 1}}}}},
+        ]}]}));
+        let changed: Vec<(&str, &str)> = dump.changed.iter().map(|(a, t)| (a.as_str(), t.as_str())).collect();
+        assert_eq!(changed, [("0.0.0.0_8443", "t1"), ("[__]_80", "t2"), ("c_d", "t3")]);
     }
 
     #[test]

@@ -33,7 +33,7 @@ pub use dump::{Dump, Known, MARK_CLUSTER};
 pub use istiod::{KnownConfig, SyncStatus, short_type};
 pub use unmarked::{Before, Mark};
 
-use drain::drained;
+use drain::{Settled, drained};
 
 use crate::kube_ext::{PodHttp, PodHttpError, Resources};
 use crate::provider::Pace;
@@ -141,6 +141,8 @@ pub struct Gate {
     gateways: Option<Vec<Namespaced>>,
     pace: Pace,
     known: Arc<Known>,
+    settled: Arc<Settled>,
+    off: bool,
 }
 
 /// The groups whose objects `/debug/configz` lists.
@@ -162,7 +164,16 @@ impl Gate {
             gateways: None,
             pace: Pace::REAL,
             known: Arc::default(),
+            settled: Arc::default(),
+            off: false,
         }
+    }
+
+    /// A gate that waits for nothing, to show what a harness without one sees. No run is made behind it.
+    #[must_use]
+    pub fn switched_off(mut self) -> Self {
+        self.off = true;
+        self
     }
 
     /// On a cluster of this pace.
@@ -189,6 +200,10 @@ impl Gate {
     pub async fn open(&self, wanted: &Wanted, limit: Duration) -> Result<Opened, GateError> {
         let began = Instant::now();
         let mut opened = Opened::default();
+        if self.off {
+            opened.facts.push("the gate is switched off: nothing was waited for".to_owned());
+            return Ok(opened);
+        }
         self.until(limit, began, || self.store_lacks(wanted)).await?;
         let (applied, removed) = wanted.istio_objects();
         opened.facts.push(format!(
@@ -220,8 +235,10 @@ impl Gate {
             let looks = join_all(open.iter().map(|s| self.proxy_lacks(s, &istiods, &mark, &endpoints))).await;
             for (status, look) in open.iter().zip(looks) {
                 match look {
-                    Ok(Look::Has(awaited)) => {
-                        opened.facts.extend(awaited.into_iter().map(|what| format!("{}: {what}, and Envoy waits no longer", status.proxy)));
+                    Ok(Look::Has(has)) => {
+                        opened
+                            .facts
+                            .extend(has.awaited.into_iter().map(|what| format!("{}: {what}, and Envoy waits no longer", status.proxy)));
                         done.insert(status.proxy.clone());
                     }
                     // The refusal of an earlier push stands until the next acknowledgement: believed only when it stays.
@@ -365,7 +382,9 @@ impl Gate {
             return Ok(Look::Lacks(stale.join(", ")));
         }
         let look = self.proxy_equals(status, &intended).await?;
-        if matches!(look, Look::Has(_)) && self.draining_under_connections(status).await? {
+        if let Look::Has(has) = &look
+            && self.draining_under_connections(status, &has.changed).await?
+        {
             return Ok(Look::Drains);
         }
         Ok(look)
@@ -377,7 +396,7 @@ impl Gate {
         let mut differences = envoy.differences_from(intended);
         differences.extend(envoy.unsettled.iter().cloned());
         if differences.is_empty() {
-            return Ok(Look::Has(envoy.awaited));
+            return Ok(Look::Has(Has { awaited: envoy.awaited, changed: envoy.changed }));
         }
         // Only now: a refusal of an earlier push is cleared by the next acknowledgement.
         let refusals: Vec<Refusal> = self
@@ -431,9 +450,16 @@ impl Gate {
     }
 }
 
+/// What was seen of a proxy that has all.
+struct Has {
+    /// Secrets that it still lacks, in words.
+    awaited: Vec<String>,
+    /// As [`Dump::changed`].
+    changed: BTreeMap<String, String>,
+}
+
 enum Look {
-    /// All of it; secrets that it still lacks, in words.
-    Has(Vec<String>),
+    Has(Has),
     Lacks(String),
     /// All of it, and filter chains of an earlier one drain under open connections.
     Drains,
