@@ -20,7 +20,7 @@ pub struct Snapshot {
 }
 
 /// How a proxy is placed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum ProxyKind {
     /// Beside an application; it captures what goes in and out of the pod.
     Sidecar,

@@ -9,6 +9,9 @@ use super::virtual_service::{KnownHosts, scopes};
 use super::{Findings, Level, full_name, go_list, labels_at, selector_text};
 use crate::istio::model::object;
 
+/// The networks from which istiod fetches no keys.
+const VARIABLE: &str = "BLOCKED_CIDRS_IN_JWKS_URIS";
+
 pub(super) fn analyze(findings: &mut Findings) {
     destination_rules(findings);
     service_entries(findings);
@@ -16,6 +19,32 @@ pub(super) fn analyze(findings: &mut Findings) {
     envoy_filters(findings);
     for policy in findings.objects.of("AuthorizationPolicy") {
         authorization(&policy, findings);
+    }
+    unrestricted_keys(findings);
+}
+
+/// An istiod that may fetch keys from anywhere, where somebody asks for tokens, also for such with keys of their own
+/// (`BlockedCIDRsAnalyzer`).
+fn unrestricted_keys(findings: &mut Findings) {
+    let asking: Vec<String> = findings.objects.of("RequestAuthentication").iter().map(|policy| full_name(policy)).collect();
+    if asking.is_empty() {
+        return;
+    }
+    let more = asking.len().saturating_sub(5);
+    let mut names = asking.iter().take(5).cloned().collect::<Vec<_>>().join(", ");
+    if more > 0 {
+        names.push_str(&format!(", and {more} more"));
+    }
+    for istiod in findings.objects.of("Deployment") {
+        let is_set = |variable: &Value| object::text(variable, "/name") == VARIABLE && !object::text(variable, "/value").is_empty();
+        let containers = object::list(&istiod, "/spec/template/spec/containers").iter();
+        let is_istiod = object::labels(&istiod).get("app").is_some_and(|app| app == "istiod");
+        if !is_istiod || containers.flat_map(|container| object::list(container, "/env")).any(is_set) {
+            continue;
+        }
+        let what = format!("{VARIABLE} is not configured but {} RequestAuthentication resource(s) exist ({names}).", asking.len());
+        let advice = "Consider configuring it to restrict JWKS URI fetches to trusted networks.";
+        findings.add("IST0175", Level::Warning, &istiod, format!("{what} {advice}"));
     }
 }
 

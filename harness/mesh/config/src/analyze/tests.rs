@@ -40,6 +40,23 @@ fn namespaces_and_pods_without_a_proxy_are_told() {
     assert_eq!(found(&objects), wanted);
 }
 
+/// As istioctl on a kind cluster printed it.
+#[test]
+fn an_istiod_that_may_fetch_keys_from_anywhere_is_told_once_tokens_are_asked_for() {
+    let istiod = |env: &str| {
+        format!(
+            "{{apiVersion: apps/v1, kind: Deployment, metadata: {{name: istiod, namespace: istio-system, labels: {{app: istiod}}}}, spec: {{template: {{metadata: {{labels: {{sidecar.istio.io/inject: 'false'}}}}, spec: {{containers: [{{name: discovery, image: pilot, env: [{env}]}}]}}}}}}}}"
+        )
+    };
+    let policy = "{apiVersion: security.istio.io/v1, kind: RequestAuthentication, metadata: {name: tokens, namespace: istio-system}, spec: {jwtRules: [{issuer: i, jwks: '{}'}]}}";
+    let told = |objects: &str| found(objects).into_iter().filter(|line| line.contains("IST0175")).collect::<Vec<_>>();
+    let wanted = "Warning [IST0175] (Deployment istio-system/istiod) BLOCKED_CIDRS_IN_JWKS_URIS is not configured but 1 RequestAuthentication resource(s) exist (istio-system/tokens). Consider configuring it to restrict JWKS URI fetches to trusted networks.";
+    assert_eq!(told(&format!("{policy}\n---\n{}", istiod(""))), [wanted]);
+    let restricted = istiod("{name: BLOCKED_CIDRS_IN_JWKS_URIS, value: 10.0.0.0/8}");
+    assert_eq!(told(&format!("{policy}\n---\n{restricted}")), Vec::<String>::new());
+    assert_eq!(told(&istiod("")), Vec::<String>::new());
+}
+
 #[test]
 fn a_virtual_service_without_gateway_host_subset_or_port_is_told() {
     let objects = format!(

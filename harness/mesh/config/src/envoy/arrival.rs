@@ -196,14 +196,35 @@ fn from_forwarded_for(headers: &Headers, skip: usize) -> Option<SocketAddr> {
     Some(SocketAddr::new(ip, 0))
 }
 
-/// RFC 3986, 5.2.4, with `%2e` as a dot and `\` as a slash, as Chromium's canonicaliser has it.
+/// What RFC 3986, 2.3, calls unreserved is never encoded: `%61` is `a`. Chromium's canonicaliser decodes it and leaves the rest.
+fn unreserved_decoded(path: &str) -> String {
+    let mut out = String::with_capacity(path.len());
+    let mut rest = path;
+    while let Some((before, code)) = rest.split_once('%') {
+        out.push_str(before);
+        let byte = code.get(..2).and_then(|hex| u8::from_str_radix(hex, 16).ok()).map(char::from);
+        match byte.filter(|c| c.is_ascii_alphanumeric() || "-._~".contains(*c)) {
+            Some(c) => {
+                out.push(c);
+                rest = code.get(2..).unwrap_or_default();
+            }
+            None => {
+                out.push('%');
+                rest = code;
+            }
+        }
+    }
+    out + rest
+}
+
+/// RFC 3986, 5.2.4, with `\` as a slash, as Chromium's canonicaliser has it.
 fn without_dots(path: &str) -> String {
-    let path = path.replace('\\', "/");
+    let path = unreserved_decoded(path).replace('\\', "/");
     let mut kept: Vec<&str> = Vec::new();
     let mut segments = path.split('/').skip(1).peekable();
     while let Some(segment) = segments.next() {
         let last = segments.peek().is_none();
-        match segment.replace("%2e", ".").replace("%2E", ".").as_str() {
+        match segment {
             "." => {}
             ".." => {
                 kept.pop();

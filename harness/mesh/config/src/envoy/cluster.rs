@@ -24,6 +24,8 @@ pub enum Discovery {
     Eds,
     /// Where the connection was going.
     OriginalDst,
+    /// Where the host of the request is, which an HTTP filter has found out (`envoy.clusters.dynamic_forward_proxy`).
+    DynamicForwardProxy,
 }
 
 /// `Cluster.LbPolicy`.
@@ -40,7 +42,7 @@ pub enum LbPolicy {
     Random,
     /// By hash.
     Maglev,
-    /// The cluster says: original destination.
+    /// The cluster says: original destination, or the host that is asked for.
     ClusterProvided,
 }
 

@@ -9,6 +9,8 @@ pub const ROUTE_NOT_FOUND: &str = "route_not_found";
 pub const DIRECT_RESPONSE: &str = "direct_response";
 /// The cluster does not exist.
 pub const CLUSTER_NOT_FOUND: &str = "cluster_not_found";
+/// The host of the request did not resolve; Envoy adds in braces what its resolver said.
+pub const DNS_RESOLUTION_FAILURE: &str = "dns_resolution_failure";
 /// The cluster has no usable endpoint.
 pub const NO_HEALTHY_UPSTREAM: &str = "no_healthy_upstream";
 /// The route's timeout.

@@ -38,6 +38,8 @@ pub enum HttpFilterKind {
     Buffer(Option<u32>),
     /// Writes filter state.
     SetFilterState(Vec<super::network::FilterStateValue>),
+    /// Finds out where the host of a request is, for clusters that go there.
+    DynamicForwardProxy,
     /// Sends the request; terminal.
     Router(Router),
     /// Without effect on what is decided (telemetry), by name.
@@ -206,12 +208,15 @@ impl Cors {
         }
         let preflight = is_preflight(request);
         // `*` written as a value allows all.
-        if !self.allow_origins.iter().any(|matcher| matcher.matches("*") || matcher.matches(origin)) {
-            let answer = preflight && !self.forward_not_matching_preflights;
-            return if answer { CorsVerdict::Preflight(Headers::new()) } else { CorsVerdict::Pass };
+        let allowed = self.allow_origins.iter().any(|matcher| matcher.matches("*") || matcher.matches(origin));
+        if !allowed && (!preflight || self.forward_not_matching_preflights) {
+            return CorsVerdict::Pass;
         }
         let mut headers = Headers::new();
-        headers.append("access-control-allow-origin", origin);
+        // A preflight of another origin that is not passed on gets the same answer without this one (seen on kind).
+        if allowed {
+            headers.append("access-control-allow-origin", origin);
+        }
         if self.allow_credentials {
             headers.append("access-control-allow-credentials", "true");
         }

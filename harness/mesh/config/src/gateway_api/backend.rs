@@ -63,7 +63,7 @@ pub(super) fn destination(source: Source<'_, '_>, backend: &Value) -> Found {
     let elsewhere = backend.get("namespace").and_then(Value::as_str);
     let namespace = elsewhere.unwrap_or(own);
     let (group, kind) = (object::text(backend, "/group"), backend.get("kind").and_then(Value::as_str).unwrap_or("Service"));
-    let is_service = matches!((group, kind), ("" | "core", "Service"));
+    let is_service = (group, kind) == ("", "Service");
     if !source.is_mesh && namespace != own {
         // Grants are for Services; no other kind of another namespace can be had.
         if !is_service || !objects.is_granted((source.kind, own), &Target { kind: "Service", namespace, name }) {
@@ -73,11 +73,11 @@ pub(super) fn destination(source: Source<'_, '_>, backend: &Value) -> Found {
     }
     let invalid = |message: &str| Err(Fault::new("InvalidDestination", message));
     let (host, is_there) = match (group, kind) {
-        ("" | "core", "Service") if name.contains('.') => {
+        ("", "Service") if name.contains('.') => {
             return invalid("service name invalid; the name of the Service must be used, not the hostname.");
         }
         // Services of other clusters count as those of this one.
-        ("" | "core", "Service") | ("multicluster.x-k8s.io", "ServiceImport") => {
+        ("", "Service") | ("multicluster.x-k8s.io", "ServiceImport") => {
             (format!("{name}.{namespace}.svc.{}", objects.domain), objects.find("Service", namespace, name).is_some())
         }
         ("networking.istio.io", "Hostname") if elsewhere.is_some() => return invalid("namespace may not be set with Hostname type"),

@@ -110,7 +110,8 @@ impl<'a> Objects<'a> {
                 (text("/group"), text("/kind"), text("/namespace")) == (GROUP, from_kind, from_namespace)
             });
             let is_to = object::list(grant, "/spec/to").iter().any(|one| {
-                let is_core = matches!(object::text(one, "/group"), "" | "core");
+                // The core group has no name; `core` is that of no group (Istio: `NormalizeReference`).
+                let is_core = object::text(one, "/group").is_empty();
                 let named = one.get("name").and_then(Value::as_str);
                 is_core && object::text(one, "/kind") == to.kind && named.is_none_or(|name| name == to.name)
             });

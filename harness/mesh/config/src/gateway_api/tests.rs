@@ -73,6 +73,35 @@ fn backends_that_cannot_be_had_are_told() {
     assert_eq!(none.objects[1]["spec"]["http"][0]["directResponse"], json!({"status": 500}));
 }
 
+/// Group, kind and namespace of `from`, group, kind and name of `to`: all count.
+#[test]
+fn a_grant_is_for_what_it_names_in_full() {
+    let with = |from: &str, to: &str| {
+        let grant = format!(
+            "apiVersion: gateway.networking.k8s.io/v1beta1\nkind: ReferenceGrant\nmetadata: {{name: g, namespace: c}}\nspec: {{from: [{{{from}}}], to: [{{{to}}}]}}"
+        );
+        let service = "{apiVersion: v1, kind: Service, metadata: {name: one, namespace: c}, spec: {ports: [{port: 80}]}}";
+        let head = "apiVersion: gateway.networking.k8s.io/v1\nkind: HTTPRoute\nmetadata: {name: r, namespace: a}\nspec:\n  parentRefs: [{name: front, namespace: gw}]\n  rules: [{backendRefs: [{name: one, namespace: c, port: 80}]}]";
+        conditions(&run(&format!("{grant}\n---\n{service}\n---\n{head}")))[1].clone()
+    };
+    let (from, to) = ("group: gateway.networking.k8s.io, kind: HTTPRoute, namespace: a", "group: '', kind: Service");
+    assert_eq!(with(from, to), "ResolvedRefs=True ResolvedRefs");
+    assert_eq!(with(from, "group: '', kind: Service, name: one"), "ResolvedRefs=True ResolvedRefs");
+    let foreign = [
+        (from, "group: apps, kind: Service"),
+        (from, "group: core, kind: Service"),
+        (from, "group: '', kind: Secret"),
+        (from, "group: '', kind: Service, name: two"),
+        ("group: '', kind: HTTPRoute, namespace: a", to),
+        ("group: networking.istio.io, kind: HTTPRoute, namespace: a", to),
+        ("group: gateway.networking.k8s.io, kind: GRPCRoute, namespace: a", to),
+        ("group: gateway.networking.k8s.io, kind: HTTPRoute, namespace: b", to),
+    ];
+    for (from, to) in foreign {
+        assert_eq!(with(from, to), "ResolvedRefs=False RefNotPermitted", "{from}; {to}");
+    }
+}
+
 #[test]
 fn filters_become_istios_fields() {
     let converted = route(

@@ -7,8 +7,11 @@ use std::sync::Arc;
 
 use serde_json::{Map, Value, json};
 
+use super::clusters::Made;
+use super::locality::{Failover, Group};
 use super::model::{PushContext, Registry, Resolution, Service, ServicePort, StaticEndpoint, TargetPort, object};
 use super::policy::{PeerMode, peer_mode};
+use super::secrets::Names;
 
 /// The label by which a workload says that its sidecar takes mutual TLS; the injector sets it.
 const TLS_MODE_LABEL: &str = "security.istio.io/tlsMode";
@@ -94,10 +97,15 @@ impl Endpoints {
     }
 }
 
-/// The identities of services' endpoints in earlier pushes: istiod keeps them for a service that has no endpoint any more
-/// (seen on a cluster after a Deployment was scaled to zero; Istio `pilot/pkg/model/endpointshards.go`, `ServiceAccounts`).
+/// What one push knows of earlier ones.
 #[derive(Debug, Clone, Default)]
-pub struct Remembered(BTreeMap<ServiceKey, Vec<String>>);
+pub struct Remembered {
+    /// The identities of services' endpoints: istiod keeps them for a service that has no endpoint any more
+    /// (seen on a cluster after a Deployment was scaled to zero; Istio `pilot/pkg/model/endpointshards.go`, `ServiceAccounts`).
+    identities: BTreeMap<ServiceKey, Vec<String>>,
+    /// The secrets that resources name: most are the same from push to push.
+    pub(super) names: Arc<Names>,
+}
 
 impl PushContext {
     /// The endpoints of a service's port, in order of the objects that declare them. Services of one host and namespace share
@@ -111,13 +119,15 @@ impl PushContext {
     #[must_use]
     pub fn identities_of(&self, service: &Service) -> &[String] {
         let now = self.endpoints().identities.get(&key(service)).filter(|identities| !identities.is_empty());
-        now.or_else(|| self.remembered.0.get(&key(service))).map_or(&[], Vec::as_slice)
+        now.or_else(|| self.remembered.identities.get(&key(service))).map_or(&[], Vec::as_slice)
     }
 
     /// The same context, with what earlier pushes knew.
     #[must_use]
     pub fn remembering(mut self, earlier: &Remembered) -> Self {
         self.remembered = earlier.clone();
+        // Clusters name the identities.
+        self.clusters = Made::default();
         self
     }
 
@@ -125,7 +135,8 @@ impl PushContext {
     #[must_use]
     pub fn memory(&self) -> Remembered {
         let known = self.services.iter().map(|service| (key(service), self.identities_of(service).to_vec()));
-        Remembered(known.filter(|(_, identities)| !identities.is_empty()).collect())
+        self.remembered.names.forget_unused();
+        Remembered { identities: known.filter(|(_, identities)| !identities.is_empty()).collect(), names: self.remembered.names.clone() }
     }
 
     fn of_kubernetes(&self, service: &Service, port: &ServicePort, slices: &[&Value]) -> Vec<Endpoint> {
@@ -256,7 +267,8 @@ impl PushContext {
         endpoint
     }
 
-    fn locality_of(&self, node: &str) -> String {
+    /// `region/zone/subzone` of a node.
+    pub(super) fn locality_of(&self, node: &str) -> String {
         let Some(node) = self.objects("Node").iter().find(|candidate| object::name(candidate) == node) else { return String::new() };
         let labels = object::labels(node);
         let label = |name: &str| labels.get(name).map_or("", String::as_str);
@@ -299,7 +311,7 @@ fn workload_name(pod: &Value) -> String {
 }
 
 /// Which endpoints of a port a cluster has, and how it is to reach them.
-#[derive(Debug, Clone, Copy)]
+#[derive(Clone, Copy)]
 pub struct Selection<'a> {
     /// The labels of a subset.
     pub labels: Option<&'a BTreeMap<String, String>>,
@@ -307,12 +319,14 @@ pub struct Selection<'a> {
     pub said_mutual: Option<bool>,
     /// Whether endpoints that are not ready are sent, marked as such.
     pub with_unready: bool,
+    /// Which are called first.
+    pub(super) failover: Option<&'a Failover<'a>>,
 }
 
 /// The localities with their endpoints, as a ClusterLoadAssignment lists them (Istio: `EndpointBuilder.generate`).
 #[must_use]
 pub fn localities<'a>(context: &PushContext, endpoints: impl IntoIterator<Item = &'a Endpoint>, selection: Selection<'_>) -> Vec<Value> {
-    let mut by_locality: BTreeMap<String, (u64, Vec<Value>)> = BTreeMap::new();
+    let mut by_locality: BTreeMap<&str, Vec<(&Endpoint, Value)>> = BTreeMap::new();
     for endpoint in endpoints {
         let is_in = selection.labels.is_none_or(|labels| object::selects(labels, &endpoint.labels));
         if !is_in || !(endpoint.is_ready || selection.with_unready) {
@@ -322,23 +336,16 @@ pub fn localities<'a>(context: &PushContext, endpoints: impl IntoIterator<Item =
             Some(said) => said && endpoint.has_sidecar,
             None => endpoint.has_sidecar && peer_mode(context, &endpoint.namespace, &endpoint.labels, endpoint.port) != PeerMode::Disable,
         };
-        let (weight, list) = by_locality.entry(endpoint.locality.clone()).or_default();
-        *weight += u64::from(endpoint.weight);
-        list.push(lb_endpoint(endpoint, takes_mutual));
+        by_locality.entry(&endpoint.locality).or_default().push((endpoint, lb_endpoint(endpoint, takes_mutual)));
     }
-    let locality = |name: &str| {
-        let mut fields = Map::new();
-        for (field, value) in ["region", "zone", "sub_zone"].into_iter().zip(name.split('/')) {
-            if !value.is_empty() {
-                fields.insert(field.to_owned(), json!(value));
-            }
-        }
-        Value::Object(fields)
-    };
     let groups = by_locality.into_iter();
-    groups
-        .map(|(name, (weight, list))| json!({"lb_endpoints": list, "load_balancing_weight": weight, "locality": locality(&name)}))
-        .collect()
+    let groups: Vec<Group<'_>> =
+        groups.map(|(locality, endpoints)| Group { locality: locality.to_owned(), priority: 0, endpoints }).collect();
+    let groups = match selection.failover {
+        Some(failover) => failover.apply(groups),
+        None => groups,
+    };
+    groups.into_iter().map(Group::write).collect()
 }
 
 fn lb_endpoint(endpoint: &Endpoint, takes_mutual: bool) -> Value {

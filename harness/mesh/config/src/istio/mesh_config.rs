@@ -10,6 +10,9 @@ use super::model::object;
 pub enum OutboundPolicy {
     /// `ALLOW_ANY`: to where it was going.
     AllowAny,
+    /// `ALLOW_ANY_DYNAMIC_DNS` (after Istio 1.30, of the mesh configuration alone): plaintext HTTP to the host that it asks for, all
+    /// else to where it was going.
+    AllowAnyDynamicDns,
     /// `REGISTRY_ONLY`: nowhere.
     RegistryOnly,
 }
@@ -20,7 +23,11 @@ impl OutboundPolicy {
     #[must_use]
     pub fn read(policy: Option<&Value>) -> Option<OutboundPolicy> {
         let policy = policy.filter(|policy| !policy.is_null())?;
-        Some(if object::text(policy, "/mode") == "ALLOW_ANY" { OutboundPolicy::AllowAny } else { OutboundPolicy::RegistryOnly })
+        Some(match object::text(policy, "/mode") {
+            "ALLOW_ANY" => OutboundPolicy::AllowAny,
+            "ALLOW_ANY_DYNAMIC_DNS" => OutboundPolicy::AllowAnyDynamicDns,
+            _ => OutboundPolicy::RegistryOnly,
+        })
     }
 }
 

@@ -5,6 +5,8 @@ mod captured_tests;
 pub mod clusters;
 pub mod endpoints;
 pub mod gateway;
+mod ingress;
+mod locality;
 pub mod mesh_config;
 pub mod model;
 mod node;

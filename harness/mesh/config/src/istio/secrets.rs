@@ -1,7 +1,7 @@
 //! Secrets that listeners and clusters ask istiod for by name (Istio: `pilot/pkg/xds/sds.go`, `pilot/pkg/credentials`).
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -16,11 +16,38 @@ const CA: &str = "-cacert";
 
 /// The Secrets, of the proxy's own namespace, that its resources name and that hold what the name means.
 pub(super) fn asked_for(context: &PushContext, node: &ProxyNode, resources: &ProxyResources) -> BTreeMap<String, Arc<Secret>> {
-    let mut names = BTreeSet::new();
-    for resource in resources.listeners.values().chain(resources.clusters.values()) {
-        names_in(resource, &mut names);
+    let names = context.remembered.names.of(resources.listeners.values().chain(resources.clusters.values()));
+    names.into_iter().filter_map(|name| Some((name.to_string(), Arc::new(secret(context, node, &name)?)))).collect()
+}
+
+/// The names in resources that were looked through before. An entry holds its resource, so that its address stands for nothing else
+/// meanwhile.
+#[derive(Debug, Default)]
+pub(super) struct Names(Mutex<HashMap<usize, Known>>);
+
+/// A resource with the names in it.
+type Known = (Arc<Value>, Arc<[Arc<str>]>);
+
+impl Names {
+    fn of<'a>(&self, resources: impl Iterator<Item = &'a Arc<Value>>) -> BTreeSet<Arc<str>> {
+        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut all = BTreeSet::new();
+        for resource in resources {
+            let (_, names) = known.entry(Arc::as_ptr(resource) as usize).or_insert_with(|| {
+                let mut names = BTreeSet::new();
+                names_in(resource, &mut names);
+                (resource.clone(), names.into_iter().map(Arc::from).collect())
+            });
+            all.extend(names.iter().cloned());
+        }
+        all
     }
-    names.into_iter().filter_map(|name| Some((name.to_owned(), Arc::new(secret(context, node, name)?)))).collect()
+
+    /// Forgets resources that nobody else holds.
+    pub(super) fn forget_unused(&self) {
+        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        known.retain(|_, (resource, _)| Arc::strong_count(resource) > 1);
+    }
 }
 
 /// Names of SDS secrets that come from Kubernetes.

@@ -11,8 +11,9 @@ use crate::istio::model::object;
 
 pub(super) fn check(rule: &Value) -> Problems {
     let mut problems = Problems::new();
+    let namespace = object::namespace(rule);
     problems.check(names::wildcard_domain(object::text(rule, "/spec/host")));
-    problems.extend(rule.pointer("/spec/trafficPolicy").map(traffic_policy).unwrap_or_default());
+    problems.extend(rule.pointer("/spec/trafficPolicy").map(|policy| traffic_policy(policy, namespace)).unwrap_or_default());
     let mut seen = BTreeSet::new();
     for subset in object::list(rule, "/spec/subsets") {
         let name = object::text(subset, "/name");
@@ -22,7 +23,7 @@ pub(super) fn check(rule: &Value) -> Problems {
         problems.check(subset_name(name));
         problems.extend(names::tags(subset.get("labels")));
         // Warnings of a subset's policy are lost.
-        let mut policy = subset.get("trafficPolicy").map(traffic_policy).unwrap_or_default();
+        let mut policy = subset.get("trafficPolicy").map(|policy| traffic_policy(policy, namespace)).unwrap_or_default();
         policy.warnings.clear();
         problems.extend(policy);
     }
@@ -35,7 +36,7 @@ fn has(value: &Value, field: &str) -> bool {
     value.get(field).is_some_and(|value| !value.is_null())
 }
 
-fn traffic_policy(policy: &Value) -> Problems {
+fn traffic_policy(policy: &Value, namespace: &str) -> Problems {
     let mut problems = Problems::new();
     let known =
         ["outlierDetection", "connectionPool", "loadBalancer", "tls", "portLevelSettings", "tunnel", "proxyProtocol", "retryBudget"];
@@ -47,12 +48,12 @@ fn traffic_policy(policy: &Value) -> Problems {
         problems.error("tunnel and proxyProtocol must not be set together");
         return problems;
     }
-    problems.extend(settings(policy));
+    problems.extend(settings(policy, namespace));
     for port in object::list(policy, "/portLevelSettings") {
         problems.error_if(!has(port, "port"), "portTrafficPolicy must have valid port");
         let known = ["outlierDetection", "connectionPool", "loadBalancer", "tls"];
         match known.iter().any(|field| has(port, field)) {
-            true => problems.errors.extend(settings(port).errors),
+            true => problems.errors.extend(settings(port, namespace).errors),
             false => problems.error("port traffic policy must have at least one field"),
         }
     }
@@ -71,7 +72,7 @@ fn traffic_policy(policy: &Value) -> Problems {
 }
 
 /// What a whole policy and that of a port have in common.
-fn settings(policy: &Value) -> Problems {
+fn settings(policy: &Value, namespace: &str) -> Problems {
     let mut problems = Problems::new();
     let outlier = policy.get("outlierDetection").filter(|outlier| outlier.is_object());
     if let Some(outlier) = outlier {
@@ -82,7 +83,7 @@ fn settings(policy: &Value) -> Problems {
         load_balancer(balancer, outlier, &mut problems);
     }
     if let Some(tls) = policy.get("tls").filter(|tls| tls.is_object()) {
-        client_tls(tls, &mut problems);
+        client_tls(tls, namespace, &mut problems);
     }
     problems
 }
@@ -195,8 +196,14 @@ fn is_prime(number: i64) -> bool {
     }
 }
 
-fn client_tls(tls: &Value, problems: &mut Problems) {
+fn client_tls(tls: &Value, namespace: &str, problems: &mut Problems) {
     let has_text = |field: &str| !object::text(tls, field).is_empty();
+    // A ConfigMap with CAs is only taken from the rule's own namespace (Istio: `ValidateTLS`).
+    if let Some(path) = object::text(tls, "/credentialName").strip_prefix("configmap://") {
+        let of = path.split_once('/').map_or(namespace, |(of, _)| of);
+        let text = format!("invalid configmap:// credentialName: namespace must match the configuration namespace {namespace:?}");
+        problems.error_if(of != namespace || namespace.is_empty(), &text);
+    }
     let mode = object::text(tls, "/mode");
     let has_names = has(tls, "subjectAltNames");
     if object::flag(tls, "/insecureSkipVerify") {

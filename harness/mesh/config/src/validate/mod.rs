@@ -8,6 +8,7 @@ mod authorization_policy;
 mod destination_rule;
 mod envoy_filter;
 mod gateway;
+mod gateway_api;
 mod http_route;
 mod names;
 mod problems;
@@ -79,14 +80,14 @@ fn is_reviewed(object: &Value) -> bool {
     group.ends_with(".istio.io") && REVIEWED.contains(&object::text(object, "/kind"))
 }
 
-/// Whether a cluster with Istio takes this object from a server-side apply, and what it says besides.
+/// Whether a cluster with Istio and Gateway API takes this object from a server-side apply, and what it says besides.
 ///
 /// # Errors
 ///
 /// What the API server answers instead.
 pub fn review(object: &Value) -> Result<Vec<Warning>, Refusal> {
     if !is_reviewed(object) {
-        return Ok(Vec::new());
+        return gateway_api::review(object).map(|()| Vec::new());
     }
     schema::declared(object)?;
     schema::fits(object)?;

@@ -67,6 +67,11 @@ impl JwtAuthn {
         };
         let bypass = self.bypass_cors_preflight && is_preflight(headers);
         if let Some(requirement) = requirement.filter(|_| !bypass) {
+            // What the filter writes is nobody else's, whether a token comes or not (`ExtractorImpl::sanitizeHeaders`).
+            for provider in self.providers.values() {
+                effects.remove.extend(provider.claim_to_headers.iter().map(|(header, _)| header.clone()));
+                effects.remove.extend(Some(provider.forward_payload_header.clone()).filter(|header| !header.is_empty()));
+            }
             let check = Check { filter: self, headers, now, verify };
             if let Err(status) = check.requirement(requirement, &mut effects) {
                 return refuse(headers, if status == AUDIENCE { 403 } else { 401 }, status);

@@ -82,6 +82,13 @@ fn discovery(message: Message<'_>) -> Read<(Discovery, Option<Message<'_>>)> {
                 let single = config.map(|c| c.flag("all_addresses_in_single_endpoint", false)).transpose()?.unwrap_or_default();
                 Ok((if single { Discovery::LogicalDns } else { Discovery::StrictDns }, config))
             }
+            "envoy.clusters.dynamic_forward_proxy" => match config {
+                Some(config) if config.has("sub_clusters_config") => {
+                    Err(Refusal::unsupported(format!("cluster type {name} with sub-clusters")))
+                }
+                Some(_) => Ok((Discovery::DynamicForwardProxy, None)),
+                None => Err(constraint("ClusterConfig.ClusterImplementationSpecifier: is required")),
+            },
             known if known.starts_with("envoy.cluster") => Err(Refusal::unsupported(format!("cluster type {known}"))),
             other => Err(Refusal::rejected(format!("Didn't find a registered cluster factory implementation for name: '{other}'"))),
         };
@@ -110,7 +117,10 @@ fn lb_policy(message: Message<'_>, name: &str, discovery: Discovery) -> Read<LbP
         other => return Err(Refusal::rejected(format!("INVALID_ARGUMENT: lb_policy: {other}"))),
     };
     match (discovery, policy) {
-        (Discovery::OriginalDst, LbPolicy::ClusterProvided) => Ok(policy),
+        (Discovery::OriginalDst | Discovery::DynamicForwardProxy, LbPolicy::ClusterProvided) => Ok(policy),
+        (Discovery::DynamicForwardProxy, _) => Err(Refusal::rejected(format!(
+            "cluster manager: cluster provided LB not specified but cluster '{name}' provided one. Check cluster documentation."
+        ))),
         (Discovery::OriginalDst, _) => Err(Refusal::rejected(format!(
             "cluster: LB policy {text} is not valid for Cluster type ORIGINAL_DST. Only 'CLUSTER_PROVIDED' is allowed with cluster type \
              'ORIGINAL_DST'"

@@ -74,6 +74,7 @@ fn filter(name: &str, message: Message<'_>) -> Read<Option<HttpFilterKind>> {
         "local_ratelimit.v3.LocalRateLimit" => HttpFilterKind::LocalRateLimit(Box::new(local_rate_limit(config)?)),
         "buffer.v3.Buffer" => HttpFilterKind::Buffer(config.number("max_request_bytes")?),
         "set_filter_state.v3.Config" => HttpFilterKind::SetFilterState(network::filter_state(config, "on_request_headers")?),
+        "dynamic_forward_proxy.v3.FilterConfig" => HttpFilterKind::DynamicForwardProxy,
         "router.v3.Router" => HttpFilterKind::Router(Router { suppress_envoy_headers: config.flag("suppress_envoy_headers", false)? }),
         _ => return Err(Refusal::unsupported(format!("HTTP filter {name}"))),
     }))

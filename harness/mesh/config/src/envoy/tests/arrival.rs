@@ -74,6 +74,7 @@ fn a_path_is_normalised_as_configured() {
         ("/a\\b", "/a/b"),
         ("/a//b", "/a//b"),
         ("/a%2Fb", "/a%2Fb"),
+        ("/%61%2Db%zz%4", "/a-b%zz%4"),
         ("/", "/"),
         ("*", "*"),
     ] {

@@ -1,7 +1,6 @@
 //! One cluster of one port of a service, or of one of its subsets.
 
 use std::collections::BTreeMap;
-use std::net::IpAddr;
 use std::sync::Arc;
 
 use serde_json::{Map, Value, json};
@@ -9,6 +8,7 @@ use serde_json::{Map, Value, json};
 use super::tls;
 use super::traffic_policy::{self, Policy};
 use crate::istio::endpoints::{self, Selection};
+use crate::istio::locality::Failover;
 use crate::istio::model::{
     DestinationRule, Protocol, PushContext, Registry, Resolution, Service, ServicePort, Subset, TargetPort, object, sni_name,
 };
@@ -24,7 +24,7 @@ pub(super) const HTTP_OPTIONS: &str = "envoy.extensions.upstreams.http.v3.HttpPr
 pub(super) const HTTP_OPTIONS_TYPE: &str = "type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions";
 
 /// What a cluster is for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) enum Mode {
     /// Connections and requests of this proxy's own routes.
     Normal,
@@ -32,9 +32,28 @@ pub(super) enum Mode {
     SniDnat,
 }
 
+/// What a cluster depends on of the proxy that it is for, so that proxies alike in this can share what was made for one of them.
+/// Only where endpoints are called by how near they are does it depend on more ([`Builder::is_for_one_proxy`]).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) struct Client {
+    /// Sidecar or gateway.
+    pub(super) kind: ProxyKind,
+    /// Whether its address is one of IPv4.
+    pub(super) is_ipv4: bool,
+}
+
+impl Client {
+    /// As this proxy.
+    pub(super) fn of(node: &ProxyNode) -> Client {
+        Client { kind: node.kind, is_ipv4: node.ip.is_ipv4() }
+    }
+}
+
 /// A port of a service as one proxy calls it.
 pub(super) struct Builder<'a> {
     pub(super) context: &'a PushContext,
+    pub(super) client: Client,
+    /// For how near endpoints are, and nothing else.
     pub(super) node: &'a ProxyNode,
     pub(super) service: &'a Service,
     pub(super) port: &'a ServicePort,
@@ -55,8 +74,7 @@ pub(super) fn service_metadata(service: &Service) -> Value {
 impl Builder<'_> {
     /// The cluster and, if it is of type EDS, its endpoints. None if it would have no place to go to by DNS.
     pub(super) fn build(&self, name: &str, subset: Option<&Subset>, mode: Mode) -> Option<(Value, Option<Arc<Value>>)> {
-        let rule_policy = self.rule.and_then(|rule| rule.traffic_policy.as_ref());
-        let policy = Policy::of(rule_policy, subset.and_then(|subset| subset.traffic_policy.as_ref()), self.port.number);
+        let policy = self.policy(subset);
         let mut cluster = Map::new();
         let mut options = Map::new();
         cluster.insert("@type".to_owned(), json!(CLUSTER));
@@ -97,9 +115,20 @@ impl Builder<'_> {
             // What is passed on as mutual TLS can only go where that is taken.
             let endpoints = self.context.endpoints_of(self.service, self.port).iter();
             let endpoints = endpoints.filter(|endpoint| mode == Mode::Normal || endpoint.has_sidecar);
-            endpoints::assignment(self.context, name, endpoints, selection(subset.map(|subset| &subset.labels), &policy))
+            let failover = self.failover(&policy);
+            endpoints::assignment(self.context, name, endpoints, selection(subset.map(|subset| &subset.labels), &policy, failover.as_ref()))
         });
         Some((Value::Object(cluster), endpoints))
+    }
+
+    fn policy(&self, subset: Option<&Subset>) -> Policy {
+        let rule_policy = self.rule.and_then(|rule| rule.traffic_policy.as_ref());
+        Policy::of(rule_policy, subset.and_then(|subset| subset.traffic_policy.as_ref()), self.port.number)
+    }
+
+    /// Whether the cluster depends on where the proxy is and on its labels. That takes outlier detection, which only a rule brings.
+    pub(super) fn is_for_one_proxy(&self, subset: Option<&Subset>) -> bool {
+        self.rule.is_some() && self.failover(&self.policy(subset)).is_some()
     }
 
     /// How Envoy finds the endpoints (Istio: `convertResolution`).
@@ -108,7 +137,7 @@ impl Builder<'_> {
             Resolution::Dns => "STRICT_DNS",
             Resolution::DnsRoundRobin => "LOGICAL_DNS",
             // A gateway has no original destination.
-            Resolution::Passthrough if self.node.kind == ProxyKind::Sidecar => "ORIGINAL_DST",
+            Resolution::Passthrough if self.client.kind == ProxyKind::Sidecar => "ORIGINAL_DST",
             _ => "EDS",
         }
     }
@@ -118,14 +147,12 @@ impl Builder<'_> {
         let endpoints = endpoints.filter(|endpoint| subset.is_none_or(|subset| object::selects(&subset.labels, &endpoint.labels)));
         // By `LOGICAL_DNS` Envoy takes one name; Istio keeps the first.
         let endpoints = endpoints.take(if kind == "LOGICAL_DNS" { 1 } else { usize::MAX });
-        let localities = endpoints::localities(self.context, endpoints, selection(None, policy));
+        let failover = self.failover(policy);
+        let localities = endpoints::localities(self.context, endpoints, selection(None, policy, failover.as_ref()));
         if localities.is_empty() {
             return None;
         }
-        let family = match self.node.ip {
-            IpAddr::V4(_) => "V4_ONLY",
-            IpAddr::V6(_) => "V6_ONLY",
-        };
+        let family = if self.client.is_ipv4 { "V4_ONLY" } else { "V6_ONLY" };
         let refresh =
             ProtoDuration::parse(&self.context.mesh.dns_refresh_rate).map(|time| time.to_string()).unwrap_or_else(|| "60s".to_owned());
         for (field, value) in [
@@ -147,11 +174,15 @@ impl Builder<'_> {
         Some(())
     }
 
+    fn failover<'p>(&'p self, policy: &'p Policy) -> Option<Failover<'p>> {
+        Failover::of(self.context, self.node, policy.balancer.as_ref(), policy.outliers.is_some())
+    }
+
     /// Which HTTP the endpoints get (Istio: `setUpstreamProtocol`).
     fn speak(&self, options: &mut Map<String, Value>) {
         if self.port.protocol.is_http2() {
             traffic_policy::use_http2(options);
-        } else if self.port.protocol == Protocol::Auto && self.node.kind == ProxyKind::Sidecar {
+        } else if self.port.protocol == Protocol::Auto && self.client.kind == ProxyKind::Sidecar {
             traffic_policy::use_downstream_protocol(options);
         }
     }
@@ -169,7 +200,11 @@ impl Builder<'_> {
         // Set even when it is 0: otherwise Envoy would call endpoints that are not ready when half of them are not.
         let percent = policy.min_health_percent();
         let threshold = if percent == 0 { json!({}) } else { json!({"value": percent}) };
-        cluster.insert("common_lb_config".to_owned(), json!({"healthy_panic_threshold": threshold}));
+        let mut balancing = json!({"healthy_panic_threshold": threshold});
+        if self.failover(policy).is_some_and(|failover| failover.is_said()) {
+            balancing["locality_weighted_lb_config"] = json!({});
+        }
+        cluster.insert("common_lb_config".to_owned(), balancing);
         traffic_policy::apply_balancer(cluster, policy.balancer.as_ref());
     }
 
@@ -214,7 +249,7 @@ impl Builder<'_> {
         let credential = object::text(settings, "/credentialName");
         let has_selector = self.rule.is_some_and(|rule| rule.clients.is_some());
         // A sidecar gets Secrets only by a rule that selects it, since every client would get them otherwise.
-        if self.node.kind == ProxyKind::Sidecar && !credential.is_empty() && !credential.starts_with("configmap://") && !has_selector {
+        if self.client.kind == ProxyKind::Sidecar && !credential.is_empty() && !credential.starts_with("configmap://") && !has_selector {
             return None;
         }
         let external = if self.service.registry == Registry::External { self.service.subject_alt_names.as_slice() } else { &[] };
@@ -278,6 +313,7 @@ pub(super) fn rule_path(rule: &DestinationRule) -> String {
     format!("/apis/networking.istio.io/v1/namespaces/{}/destination-rule/{}", rule.namespace, rule.name)
 }
 
-fn selection<'a>(labels: Option<&'a BTreeMap<String, String>>, policy: &Policy) -> Selection<'a> {
-    Selection { labels, said_mutual: policy.tls_mode().map(|mode| mode == "ISTIO_MUTUAL"), with_unready: policy.min_health_percent() == 0 }
+fn selection<'a>(labels: Option<&'a BTreeMap<String, String>>, policy: &Policy, failover: Option<&'a Failover<'a>>) -> Selection<'a> {
+    let said_mutual = policy.tls_mode().map(|mode| mode == "ISTIO_MUTUAL");
+    Selection { labels, said_mutual, with_unready: policy.min_health_percent() == 0, failover }
 }

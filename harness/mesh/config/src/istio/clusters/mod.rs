@@ -3,6 +3,7 @@
 
 mod builder;
 mod inbound;
+mod made;
 #[cfg(test)]
 mod tests;
 pub mod tls;
@@ -13,11 +14,14 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 
-use self::builder::{Builder, Mode};
+use self::builder::{Builder, Client, Mode};
+use super::mesh_config::OutboundPolicy;
 use super::model::{Direction, Protocol, PushContext, Resolution, Service, cluster_name, object, sni_name};
+use super::route::DYNAMIC_DNS_CLUSTER;
 use crate::{ProxyKind, ProxyNode};
 
 pub(super) use inbound::inbound;
+pub(super) use made::Made;
 
 /// Clusters with the endpoints that istiod sends for them, by name.
 #[derive(Debug, Default, Clone, PartialEq)]
@@ -31,10 +35,14 @@ pub struct Clusters {
 impl Clusters {
     /// Adds a cluster unless there is one of its name: of services for one host the first counts.
     fn add(&mut self, name: &str, cluster: Value, endpoints: Option<Arc<Value>>) {
+        self.add_shared(name, Arc::new(cluster), endpoints);
+    }
+
+    fn add_shared(&mut self, name: &str, cluster: Arc<Value>, endpoints: Option<Arc<Value>>) {
         if self.clusters.contains_key(name) {
             return;
         }
-        self.clusters.insert(name.to_owned(), Arc::new(cluster));
+        self.clusters.insert(name.to_owned(), cluster);
         if let Some(endpoints) = endpoints {
             self.endpoints.insert(name.to_owned(), endpoints);
         }
@@ -50,18 +58,18 @@ pub fn outbound(context: &PushContext, node: &ProxyNode, services: &[&Service]) 
         let rule = context.destination_rule_of(node, service);
         let identities = context.identities_of(service);
         for port in service.ports.iter().filter(|port| port.protocol != Protocol::Udp) {
-            let builder = Builder { context, node, service, port, rule, identities };
+            let builder = Builder { context, client: Client::of(node), node, service, port, rule, identities };
             let subsets = || rule.map(|rule| rule.subsets.as_slice()).unwrap_or_default().iter();
             for subset in std::iter::once(None).chain(subsets().map(Some)) {
                 let subset_name = subset.map_or("", |subset| subset.name.as_str());
                 let name = cluster_name(Direction::Outbound, port.number, subset_name, &service.host);
-                if let Some((cluster, endpoints)) = builder.build(&name, subset, Mode::Normal) {
-                    out.add(&name, cluster, endpoints);
+                if let Some((cluster, endpoints)) = context.clusters.of(&builder, &name, subset, Mode::Normal) {
+                    out.add_shared(&name, cluster, endpoints);
                 }
                 if passes_tls && !service.external {
                     let name = sni_name(port.number, subset_name, &service.host);
-                    if let Some((cluster, endpoints)) = builder.build(&name, subset, Mode::SniDnat) {
-                        out.add(&name, cluster, endpoints);
+                    if let Some((cluster, endpoints)) = context.clusters.of(&builder, &name, subset, Mode::SniDnat) {
+                        out.add_shared(&name, cluster, endpoints);
                     }
                 }
             }
@@ -70,6 +78,10 @@ pub fn outbound(context: &PushContext, node: &ProxyNode, services: &[&Service]) 
     out.add("BlackHoleCluster", black_hole(context), None);
     if node.kind == ProxyKind::Sidecar {
         out.add("PassthroughCluster", pass_through(context, "PassthroughCluster", None), None);
+        // No Sidecar object can say this mode.
+        if context.mesh.outbound == OutboundPolicy::AllowAnyDynamicDns {
+            out.add(DYNAMIC_DNS_CLUSTER, dynamic_dns(context, node), None);
+        }
         let bind = match node.ip {
             std::net::IpAddr::V4(_) => "127.0.0.6",
             std::net::IpAddr::V6(_) => "::6",
@@ -77,6 +89,52 @@ pub fn outbound(context: &PushContext, node: &ProxyNode, services: &[&Service]) 
         out.add("InboundPassthroughCluster", pass_through(context, "InboundPassthroughCluster", Some(bind)), None);
     }
     out
+}
+
+/// Where names that requests ask for are kept once they are resolved (Istio: `buildAllowAnyDynamicDNSDNSCacheConfig`).
+#[must_use]
+pub(super) fn dns_cache(node: &ProxyNode) -> Value {
+    let family = if node.ip.is_ipv4() { "V4_ONLY" } else { "V6_ONLY" };
+    json!({"dns_lookup_family": family, "max_hosts": 1024, "name": "allow_any_dfp_dns_cache"})
+}
+
+/// A cluster that goes to the host that a request asks for, by TLS where the mesh says so (Istio: `buildAllowAnyDFPCluster`).
+fn dynamic_dns(context: &PushContext, node: &ProxyNode) -> Value {
+    let mut config = json!({
+        "@type": "type.googleapis.com/envoy.extensions.clusters.dynamic_forward_proxy.v3.ClusterConfig",
+        "dns_cache_config": dns_cache(node),
+    });
+    let mut cluster = pass_through(context, DYNAMIC_DNS_CLUSTER, None);
+    let said = context.mesh.raw.pointer("/outboundTrafficPolicy/tls").unwrap_or(&Value::Null);
+    let mode = object::text(said, "/mode");
+    let originated = match mode {
+        "SIMPLE" | "MUTUAL" => tls::originate(said, mode == "MUTUAL", &[], false),
+        _ => None,
+    };
+    if mode.is_empty() || mode == "DISABLE" {
+        // Envoy wants the server's name to be checked otherwise, which it cannot be without TLS.
+        config["allow_insecure_cluster_options"] = json!(true);
+    }
+    if let Some(fields) = cluster.as_object_mut() {
+        fields.remove("type");
+        fields.insert("alt_stat_name".to_owned(), json!(format!("{DYNAMIC_DNS_CLUSTER};")));
+        fields.insert("cluster_type".to_owned(), json!({"name": "envoy.clusters.dynamic_forward_proxy", "typed_config": config}));
+        if let Some(originated) = originated {
+            let mut checks = serde_json::Map::new();
+            for (field, is_set) in [("auto_sni", originated.auto_sni), ("auto_san_validation", originated.auto_san_validation)] {
+                if is_set {
+                    checks.insert(field.to_owned(), json!(true));
+                }
+            }
+            fields.insert("transport_socket".to_owned(), originated.socket);
+            if let Some(Value::Object(options)) =
+                fields.get_mut("typed_extension_protocol_options").and_then(|all| all.get_mut(builder::HTTP_OPTIONS))
+            {
+                options.insert("upstream_http_protocol_options".to_owned(), Value::Object(checks));
+            }
+        }
+    }
+    cluster
 }
 
 /// Whether a Gateway for this proxy passes TLS on by its SNI alone.

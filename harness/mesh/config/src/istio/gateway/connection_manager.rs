@@ -4,7 +4,7 @@ use serde_json::{Map, Value, json};
 
 use super::Inputs;
 use crate::istio::model::object;
-use crate::istio::policy::{ListenerClass, access_log, http_filters, jwt_filter};
+use crate::istio::policy::{ListenerClass, access_log, custom_http_filters, http_filters, jwt_filter};
 use crate::istio::route::ProtoDuration;
 
 /// The filter of a chain whose routes have this name.
@@ -76,10 +76,11 @@ fn annotated_idle_timeout(inputs: &Inputs<'_>) -> Option<ProtoDuration> {
     inputs.meta("IDLE_TIMEOUT").and_then(ProtoDuration::parse)
 }
 
-/// In the order in which istiod puts them: tokens, policies, then what every chain has.
+/// In the order in which istiod puts them: external servers, tokens, policies, then what every chain has.
 fn http_filter_list(inputs: &Inputs<'_>, grpc_web: bool, log: &mut Vec<String>) -> Value {
     let plain = |name: &str, config: &str| json!({"name": format!("envoy.filters.http.{name}"), "typed_config": {"@type": format!("type.googleapis.com/envoy.extensions.filters.http.{config}")}});
-    let mut filters: Vec<Value> = jwt_filter(inputs.context, inputs.node, inputs.fetch_keys).into_iter().collect();
+    let mut filters = custom_http_filters(inputs.context, inputs.node, log);
+    filters.extend(jwt_filter(inputs.context, inputs.node, inputs.fetch_keys));
     filters.extend(http_filters(inputs.context, inputs.node, log));
     if grpc_web {
         filters.push(plain("grpc_web", "grpc_web.v3.GrpcWeb"));

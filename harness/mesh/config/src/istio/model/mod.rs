@@ -19,7 +19,9 @@ pub use protocol::Protocol;
 pub use service::{ANY_ADDRESS, Registry, Resolution, Service, ServicePort, StaticEndpoint, TargetPort};
 pub use visibility::Visibility;
 
+use super::clusters::Made;
 use super::endpoints::{Endpoints, Remembered};
+use super::ingress;
 use super::mesh_config::MeshConfig;
 use super::route::VirtualServices;
 use crate::{ProxyNode, Snapshot};
@@ -72,6 +74,7 @@ pub struct PushContext {
     endpoints: OnceLock<Endpoints>,
     virtual_services: OnceLock<VirtualServices>,
     pub(super) remembered: Remembered,
+    pub(super) clusters: Made,
 }
 
 impl PushContext {
@@ -101,6 +104,13 @@ impl PushContext {
             });
         }
         let of_kind = |kind: &str| objects.get(kind).map_or(&[][..], Vec::as_slice);
+        let made = ingress::convert(&mesh, of_kind("Ingress"), of_kind("IngressClass"), of_kind("Service"), &snapshot.domain);
+        for (kind, made) in [("Gateway", made.0), ("VirtualService", made.1)].into_iter().filter(|(_, made)| !made.is_empty()) {
+            let list = objects.entry(kind.to_owned()).or_default();
+            list.extend(made.into_iter().map(Arc::new));
+            list.sort_by(|one, other| order(one).cmp(&order(other)));
+        }
+        let of_kind = |kind: &str| objects.get(kind).map_or(&[][..], Vec::as_slice);
 
         let mut services = Vec::new();
         for object in of_kind("Service").iter().chain(of_kind("ServiceEntry")) {
@@ -124,6 +134,7 @@ impl PushContext {
             endpoints: OnceLock::new(),
             virtual_services: OnceLock::new(),
             remembered: Remembered::default(),
+            clusters: Made::default(),
         }
     }
 

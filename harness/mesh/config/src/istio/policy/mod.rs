@@ -10,7 +10,7 @@ mod selection;
 mod testing;
 
 pub use access_log::{ListenerClass, access_log, listener_access_log};
-pub use authorization::{http_filters, network_filters};
+pub use authorization::{custom_http_filters, http_filters, network_filters};
 pub use envoy_filter::apply_envoy_filters;
 pub use peer::{PeerMode, peer_mode};
 pub use request_authentication::jwt_filter;

@@ -29,6 +29,7 @@ pub(crate) use filters::GRPC_CODES;
 pub use http::{HttpContext, routes};
 pub use l4::{Chain, tcp_proxy, tcp_proxy_to, tcp_routes, tls_matches};
 pub use meta::Meta;
+pub(in crate::istio) use sidecar::{DYNAMIC_DNS, DYNAMIC_DNS_CLUSTER, config, everything_else};
 pub use sidecar::{Egress, route_config as sidecar_route_config};
 pub use spec::VirtualService;
 pub use store::{MESH, VirtualServices};

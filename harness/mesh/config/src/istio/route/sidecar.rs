@@ -39,6 +39,11 @@ impl<'a> Egress<'a> {
     }
 }
 
+/// The virtual host and the route of what goes to the host that it asks for.
+pub(in crate::istio) const DYNAMIC_DNS: &str = "allow_any_dynamic_dns";
+/// Its cluster.
+pub(in crate::istio) const DYNAMIC_DNS_CLUSTER: &str = "AllowAnyDynamicDNSCluster";
+
 /// A group of hosts that share routes.
 struct Shared<'a> {
     /// Hosts of a VirtualService that no service has.
@@ -104,11 +109,12 @@ pub(in crate::istio) fn virtual_host(name: &str, domains: &[String], routes: Vec
     Value::Object(out)
 }
 
-fn everything_else(outbound: OutboundPolicy) -> Value {
+/// The virtual host for every host that no service has (Istio: `buildCatchAllVirtualHost`).
+pub(in crate::istio) fn everything_else(outbound: OutboundPolicy) -> Value {
+    let to = |cluster: &str| json!({"cluster": cluster, "timeout": "0s", "max_grpc_timeout": "0s"});
     let (name, action, value) = match outbound {
-        OutboundPolicy::AllowAny => {
-            ("allow_any", "route", json!({"cluster": "PassthroughCluster", "timeout": "0s", "max_grpc_timeout": "0s"}))
-        }
+        OutboundPolicy::AllowAny => ("allow_any", "route", to("PassthroughCluster")),
+        OutboundPolicy::AllowAnyDynamicDns => (DYNAMIC_DNS, "route", to(DYNAMIC_DNS_CLUSTER)),
         OutboundPolicy::RegistryOnly => ("block_all", "direct_response", json!({"status": 502})),
     };
     virtual_host(name, &["*".to_owned()], vec![json!({"name": name, "match": {"prefix": "/"}, action: value})])

@@ -4,6 +4,7 @@ use serde_json::{Map, Value, json};
 
 use crate::ProxyNode;
 use crate::istio::PushContext;
+use crate::istio::clusters;
 use crate::istio::gateway::tracing::tracing;
 use crate::istio::mesh_config::OutboundPolicy;
 use crate::istio::policy::{ListenerClass, access_log};
@@ -23,6 +24,8 @@ pub(super) struct Http<'a> {
     pub(super) policies: &'a [Value],
     /// Whether the port speaks HTTP/2 alone.
     pub(super) is_http2: bool,
+    /// What becomes of calls to unknown hosts; of no account on the inbound side.
+    pub(super) outbound: OutboundPolicy,
 }
 
 /// An HTTP connection manager (Istio: `buildHTTPConnectionManager`).
@@ -33,7 +36,15 @@ pub(super) fn http(context: &PushContext, node: &ProxyNode, http: Http<'_>) -> V
         fields.insert("access_log".to_owned(), Value::Array(logs));
     }
     let mut filters = http.policies.to_vec();
-    filters.extend(own_http_filters());
+    let [stats, fault, cors, router] = own_http_filters();
+    filters.extend([stats, fault, cors]);
+    if http.class == ListenerClass::SidecarOutbound && http.outbound == OutboundPolicy::AllowAnyDynamicDns {
+        filters.push(json!({"name": "envoy.filters.http.dynamic_forward_proxy", "typed_config": {
+            "@type": "type.googleapis.com/envoy.extensions.filters.http.dynamic_forward_proxy.v3.FilterConfig",
+            "dns_cache_config": clusters::dns_cache(node),
+        }}));
+    }
+    filters.push(router);
     for (field, value) in [
         ("@type", json!("type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager")),
         ("http_filters", Value::Array(filters)),
@@ -101,7 +112,7 @@ pub(super) fn tcp(context: &PushContext, node: &ProxyNode, cluster: &str, class:
 /// Where outbound connections go that nothing else takes.
 pub(super) fn everything_else(context: &PushContext, node: &ProxyNode, outbound: OutboundPolicy) -> Value {
     let cluster = match outbound {
-        OutboundPolicy::AllowAny => "PassthroughCluster",
+        OutboundPolicy::AllowAny | OutboundPolicy::AllowAnyDynamicDns => "PassthroughCluster",
         OutboundPolicy::RegistryOnly => "BlackHoleCluster",
     };
     tcp(context, node, cluster, Some(ListenerClass::SidecarOutbound))

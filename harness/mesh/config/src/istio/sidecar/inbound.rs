@@ -170,7 +170,8 @@ struct Builder<'a> {
 impl<'a> Builder<'a> {
     fn new(context: &'a PushContext, node: &'a ProxyNode, log: &mut Vec<String>) -> Builder<'a> {
         // istiod would fetch keys by `jwksUri` from outside, where this one reaches nothing.
-        let mut http_policies: Vec<Value> = policy::jwt_filter(context, node, &|_| None).into_iter().collect();
+        let mut http_policies = policy::custom_http_filters(context, node, log);
+        http_policies.extend(policy::jwt_filter(context, node, &|_| None));
         http_policies.extend(policy::http_filters(context, node, log));
         let network_policies = policy::network_filters(context, node, log);
         Builder { context, node, http_policies, network_policies, tls: downstream_tls(context) }
@@ -219,6 +220,7 @@ impl<'a> Builder<'a> {
                 routes: ("route_config", route_config(&cluster, port.target)),
                 policies: &self.http_policies,
                 is_http2: port.target.is_some_and(|target| target.service_port.protocol.is_http2()),
+                outbound: self.context.mesh.outbound,
             },
         )]
     }

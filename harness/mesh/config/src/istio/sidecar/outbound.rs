@@ -10,6 +10,7 @@ use super::filters::{self, Http, LISTENER, PLAINTEXT_HTTP};
 use super::inbound::wildcard;
 use crate::ProxyNode;
 use crate::istio::PushContext;
+use crate::istio::mesh_config::OutboundPolicy;
 use crate::istio::model::{ANY_ADDRESS, Direction, Protocol, Registry, Resolution, Service, ServicePort, cluster_name};
 use crate::istio::policy::{self, ListenerClass};
 use crate::istio::route::{self, Egress};
@@ -330,6 +331,7 @@ impl Builder<'_> {
                 routes: ("rds", json!({"config_source": source, "route_config_name": routes})),
                 policies: &[],
                 is_http2: false,
+                outbound: self.egress.outbound,
             },
         )
     }
@@ -370,6 +372,23 @@ fn range(text: &str) -> Option<(IpAddr, u8)> {
     Some((address, if address.is_ipv4() { 32 } else { 128 }))
 }
 
+/// Sends requests that no listener is for to the host that they ask for (Istio: `buildAllowAnyDynamicDNSHTTPFilterChain`).
+fn by_asked_host(context: &PushContext, node: &ProxyNode, outbound: OutboundPolicy) -> Value {
+    let routes = route::config(route::DYNAMIC_DNS, vec![route::everything_else(outbound)]);
+    filters::http(
+        context,
+        node,
+        Http {
+            class: ListenerClass::SidecarOutbound,
+            stat_prefix: "outbound_virtualOutbound_allow_any_dynamic_dns;".to_owned(),
+            routes: ("route_config", routes),
+            policies: &[],
+            is_http2: false,
+            outbound,
+        },
+    )
+}
+
 /// Takes every outbound connection and hands it to the listener of where it was going; keeps what has none.
 fn virtual_outbound(context: &PushContext, node: &ProxyNode, egress: &Egress<'_>) -> Value {
     let mut fields = Map::new();
@@ -377,20 +396,25 @@ fn virtual_outbound(context: &PushContext, node: &ProxyNode, egress: &Egress<'_>
     if !logs.is_empty() {
         fields.insert("access_log".to_owned(), Value::Array(logs));
     }
+    let mut chains = vec![json!({
+        "filter_chain_match": {"destination_port": OUTBOUND_PORT},
+        "filters": [filters::tcp(context, node, "BlackHoleCluster", None)],
+        "name": "virtualOutbound-blackhole",
+    })];
+    if egress.outbound == OutboundPolicy::AllowAnyDynamicDns {
+        chains.push(json!({
+            "filter_chain_match": {"application_protocols": PLAINTEXT_HTTP},
+            "filters": [by_asked_host(context, node, egress.outbound)],
+            "name": "virtualOutbound-catchall-tcp-http",
+        }));
+        fields.insert("listener_filters".to_owned(), json!([filters::http_inspector()]));
+    }
+    let rest = filters::everything_else(context, node, egress.outbound);
+    chains.push(json!({"filters": [rest], "name": "virtualOutbound-catchall-tcp"}));
     for (field, value) in [
         ("@type", json!(LISTENER)),
         ("address", json!({"socket_address": {"address": wildcard(node), "port_value": OUTBOUND_PORT}})),
-        (
-            "filter_chains",
-            json!([
-                {
-                    "filter_chain_match": {"destination_port": OUTBOUND_PORT},
-                    "filters": [filters::tcp(context, node, "BlackHoleCluster", None)],
-                    "name": "virtualOutbound-blackhole",
-                },
-                {"filters": [filters::everything_else(context, node, egress.outbound)], "name": "virtualOutbound-catchall-tcp"},
-            ]),
-        ),
+        ("filter_chains", Value::Array(chains)),
         ("max_connections_to_accept_per_socket_event", json!(1)),
         ("name", json!("virtualOutbound")),
         ("traffic_direction", json!("OUTBOUND")),

@@ -11,7 +11,7 @@ use crate::istio::model::object;
 use shape::{Shape, spec_shape};
 
 /// Fields of every object beside its specification.
-const COMMON: [&str; 5] = ["apiVersion", "kind", "metadata", "spec", "status"];
+pub(super) const COMMON: [&str; 5] = ["apiVersion", "kind", "metadata", "spec", "status"];
 
 /// The fields of an object that its kind does not have, as strict decoding names them (`spec.servers[0].foo`). Empty for kinds
 /// that are not reviewed.
@@ -77,7 +77,7 @@ pub(super) fn declared(object: &Value) -> Result<(), Refusal> {
 }
 
 /// What structured-merge-diff says of a value of another type; empty where it does not mind.
-fn mismatch(wanted: &str, found: &Value) -> String {
+pub(super) fn mismatch(wanted: &str, found: &Value) -> String {
     let shown = || match found {
         Value::String(text) => format!("&value.valueUnstructured{{Value:{text:?}}}"),
         other => format!("&value.valueUnstructured{{Value:{other}}}"),
@@ -176,7 +176,7 @@ pub(super) fn fits(object: &Value) -> Result<(), Refusal> {
 }
 
 /// A `Status` of the API server for fields that do not fit (`field.ErrorList.ToAggregate`).
-fn refuse(object: &Value, causes: Vec<Cause>) -> Result<(), Refusal> {
+pub(super) fn refuse(object: &Value, causes: Vec<Cause>) -> Result<(), Refusal> {
     if causes.is_empty() {
         return Ok(());
     }
@@ -187,7 +187,7 @@ fn refuse(object: &Value, causes: Vec<Cause>) -> Result<(), Refusal> {
     Err(Refusal { code: 422, reason: "Invalid", message, causes })
 }
 
-fn json_type(value: &Value) -> &'static str {
+pub(super) fn json_type(value: &Value) -> &'static str {
     match value {
         Value::Null => "null",
         Value::Bool(_) => "boolean",
