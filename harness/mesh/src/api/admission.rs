@@ -59,6 +59,13 @@ pub enum Denial {
         /// Its words.
         message: String,
     },
+    /// Server-side apply cannot read the object by its schema.
+    Unreadable {
+        /// The status.
+        code: u16,
+        /// All of the message.
+        message: String,
+    },
     /// The schema refuses: status 422.
     Invalid(Vec<Cause>),
     /// The server itself refuses: status 403, `… is forbidden: WORDS`.
@@ -74,6 +81,7 @@ impl Denial {
                 let message = if message.is_empty() { format!("{denied} without explanation") } else { format!("{denied}: {message}") };
                 ApiError::new(if code < 400 { 400 } else { code }, "", message)
             }
+            Self::Unreadable { code, message } => ApiError::new(code, "", message),
             Self::Invalid(causes) => ApiError::invalid(resource, name, causes),
             Self::Forbidden(why) => ApiError::forbidden(resource, name, &why),
         }

@@ -11,14 +11,14 @@ mod stores;
 mod texts;
 mod webhook;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use gateproof_mesh_config::gateway_api::{self, Converted};
 use gateproof_mesh_config::istio::PushContext;
 use gateproof_mesh_config::istio::endpoints::Remembered;
-use gateproof_mesh_config::{ProxyNode, ProxyResources, Snapshot};
+use gateproof_mesh_config::{ProxyKind, ProxyNode, ProxyResources, Snapshot};
 use serde_json::Value;
 use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinHandle;
@@ -120,6 +120,8 @@ struct Connected {
     last: Option<(String, Arc<ProxyResources>)>,
     /// The same before EnvoyFilters.
     unpatched: Option<ProxyResources>,
+    /// Whether an object has changed since then that is no EnvoyFilter.
+    outdated: bool,
     status: BTreeMap<&'static str, TypeStatus>,
 }
 
@@ -222,10 +224,11 @@ impl Istiod {
             let mut state = shared.lock();
             state.connections += 1;
             let id = state.connections;
-            state.proxies.insert(proxy.clone(), Connected { id, node, sender, last: None, unpatched: None, status: BTreeMap::new() });
+            let connected = Connected { id, node, sender, last: None, unpatched: None, outdated: true, status: BTreeMap::new() };
+            state.proxies.insert(proxy.clone(), connected);
             if let Some(context) = state.context.clone() {
                 let version = state.version();
-                shared.push_one(&mut state, &proxy, &context, &version);
+                shared.push_one(&mut state, &proxy, &context, &version, None, &mut Alike::default());
             }
             id
         };
@@ -263,7 +266,32 @@ impl Istiod {
     }
 }
 
+/// What proxies are to be sent before EnvoyFilters, by the number of their stream.
+type Made = BTreeMap<u64, ProxyResources>;
+
+/// Makes it for all of them, on two threads: sidecars have little in common with gateways.
+fn make(context: &PushContext, nodes: Vec<(u64, ProxyNode)>) -> Made {
+    let (gateways, sidecars): (Vec<_>, Vec<_>) = nodes.into_iter().partition(|(_, node)| node.kind == ProxyKind::Router);
+    let each = |nodes: Vec<(u64, ProxyNode)>| -> Made { nodes.into_iter().map(|(id, node)| (id, context.unpatched(&node))).collect() };
+    if gateways.is_empty() || sidecars.is_empty() {
+        return each(if gateways.is_empty() { sidecars } else { gateways });
+    }
+    std::thread::scope(|scope| {
+        let other = scope.spawn(|| each(gateways));
+        let mut made = each(sidecars);
+        match other.join() {
+            Ok(more) => made.extend(more),
+            Err(panic) => std::panic::resume_unwind(panic),
+        }
+        made
+    })
+}
+
 impl State {
+    fn nodes(&self) -> Vec<(u64, ProxyNode)> {
+        self.proxies.values().map(|p| (p.id, p.node.clone())).collect()
+    }
+
     fn version(&self) -> String {
         format!("{:.0}/{}", jiff::Timestamp::now(), self.pushes)
     }
@@ -291,20 +319,24 @@ impl Shared {
         with_converted.objects.extend(converted.objects.iter().cloned());
         let memory = self.lock().memory.clone();
         let context = Arc::new(PushContext::new(&with_converted).remembering(&memory));
+        let nodes = if same { Vec::new() } else { self.lock().nodes() };
+        let mut made = make(&context, nodes);
         let mut state = self.lock();
         state.memory = context.memory();
         state.pushes += 1;
         state.context = Some(context.clone());
         if !same {
-            state.proxies.values_mut().for_each(|p| p.unpatched = None);
+            state.proxies.values_mut().for_each(|p| p.outdated = true);
             state.made_of = made_of;
             state.converted = converted.clone();
         }
         let version = state.version();
         let proxies: Vec<String> = state.proxies.keys().cloned().collect();
         self.log("info", &format!("ads\tPush debounce stable[{}]: {} proxies, version {version}", state.pushes, proxies.len()));
+        let mut alike = Alike::default();
         for proxy in proxies {
-            self.push_one(&mut state, &proxy, &context, &version);
+            let made = state.proxies.get(&proxy).and_then(|p| made.remove(&p.id));
+            self.push_one(&mut state, &proxy, &context, &version, made, &mut alike);
         }
         let live = state.proxies.values().filter_map(|p| p.last.as_ref()).map(|(_, r)| r.clone()).collect::<Vec<_>>();
         drop(state);
@@ -323,16 +355,35 @@ impl Shared {
         converted.not_converted.iter().for_each(|what| self.log("warn", &format!("gateway\tnot simulated: {what}")));
     }
 
-    fn push_one(&self, state: &mut State, proxy: &str, context: &PushContext, version: &str) {
+    /// `made` is what the proxy is to be sent before EnvoyFilters, if somebody has made it from this context.
+    fn push_one(
+        &self,
+        state: &mut State,
+        proxy: &str,
+        context: &PushContext,
+        version: &str,
+        made: Option<ProxyResources>,
+        alike: &mut Alike,
+    ) {
         let Some(connected) = state.proxies.get_mut(proxy) else { return };
-        let unpatched = connected.unpatched.take().unwrap_or_else(|| context.unpatched(&connected.node));
+        let unpatched = match connected.unpatched.take() {
+            Some(unpatched) if !connected.outdated => unpatched,
+            before => {
+                let mut now = made.unwrap_or_else(|| context.unpatched(&connected.node));
+                if let Some(before) = before {
+                    alike.share(&mut now, &before);
+                }
+                now
+            }
+        };
+        connected.outdated = false;
         let mut resources = context.patched(&connected.node, unpatched.clone());
         connected.unpatched = Some(unpatched);
         for line in std::mem::take(&mut resources.log) {
             self.log("warn", &line);
         }
         if let Some((_, last)) = &connected.last {
-            share(&mut resources, last);
+            alike.share(&mut resources, last);
         }
         let resources = Arc::new(resources);
         for (url, some) in [
@@ -393,21 +444,37 @@ fn nonce(version: &str, proxy: &str, url: &str) -> String {
 }
 
 /// Takes over from the last push whatever is the same in this one, so that nobody reads it again.
-fn share(resources: &mut ProxyResources, last: &ProxyResources) {
-    let share = |new: &mut BTreeMap<String, Arc<Value>>, old: &BTreeMap<String, Arc<Value>>| {
-        for (name, value) in new {
-            if let Some(same) = old.get(name).filter(|o| !Arc::ptr_eq(o, value) && *o == value) {
-                value.clone_from(same);
+///
+/// Proxies share resources, so that most pairs come again. What was compared is held, so that its address stands for nothing else
+/// meanwhile.
+#[derive(Default)]
+struct Alike(HashMap<(usize, usize), Compared>);
+
+/// Two resources, and whether they are the same.
+type Compared = (Arc<Value>, Arc<Value>, bool);
+
+impl Alike {
+    fn are(&mut self, new: &Arc<Value>, old: &Arc<Value>) -> bool {
+        let place = (Arc::as_ptr(new) as usize, Arc::as_ptr(old) as usize);
+        self.0.entry(place).or_insert_with(|| (new.clone(), old.clone(), new == old)).2
+    }
+
+    fn share(&mut self, resources: &mut ProxyResources, last: &ProxyResources) {
+        let mut share = |new: &mut BTreeMap<String, Arc<Value>>, old: &BTreeMap<String, Arc<Value>>| {
+            for (name, value) in new {
+                if let Some(same) = old.get(name).filter(|o| !Arc::ptr_eq(o, value) && self.are(value, o)) {
+                    value.clone_from(same);
+                }
             }
-        }
-    };
-    share(&mut resources.listeners, &last.listeners);
-    share(&mut resources.routes, &last.routes);
-    share(&mut resources.clusters, &last.clusters);
-    share(&mut resources.endpoints, &last.endpoints);
-    for (name, secret) in &mut resources.secrets {
-        if let Some(same) = last.secrets.get(name).filter(|o| *o == secret) {
-            secret.clone_from(same);
+        };
+        share(&mut resources.listeners, &last.listeners);
+        share(&mut resources.routes, &last.routes);
+        share(&mut resources.clusters, &last.clusters);
+        share(&mut resources.endpoints, &last.endpoints);
+        for (name, secret) in &mut resources.secrets {
+            if let Some(same) = last.secrets.get(name).filter(|o| *o == secret) {
+                secret.clone_from(same);
+            }
         }
     }
 }

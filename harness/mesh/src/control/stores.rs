@@ -8,7 +8,7 @@ use serde_json::Value;
 use crate::api::{Action, Change};
 
 /// Kinds that matter to proxies, beside those of Istio and the Gateway API.
-const KINDS: [(&str, &str); 9] = [
+const KINDS: [(&str, &str); 11] = [
     ("v1", "Namespace"),
     ("v1", "Service"),
     ("v1", "Pod"),
@@ -18,6 +18,8 @@ const KINDS: [(&str, &str); 9] = [
     ("v1", "ServiceAccount"),
     ("apps/v1", "Deployment"),
     ("discovery.k8s.io/v1", "EndpointSlice"),
+    ("networking.k8s.io/v1", "Ingress"),
+    ("networking.k8s.io/v1", "IngressClass"),
 ];
 
 type Key = (String, String, String);

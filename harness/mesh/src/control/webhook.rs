@@ -1,4 +1,4 @@
-//! Istio's validation, as the API server and istiod's webhook do it.
+//! Istio's and Gateway API's validation, as the API server and istiod's webhook do it.
 
 use gateproof_mesh_config::validate;
 
@@ -14,6 +14,9 @@ impl Admission for Webhook {
     fn review(&self, request: &AdmissionRequest<'_>) -> Result<Reviewed, Denial> {
         match validate::review(request.object) {
             Ok(warnings) => Ok(Reviewed { warnings: warnings.into_iter().map(|w| w.0).collect(), ..Reviewed::default() }),
+            Err(refusal) if refusal.causes.is_empty() && refusal.code >= 500 => {
+                Err(Denial::Unreadable { code: refusal.code, message: refusal.message })
+            }
             Err(refusal) if refusal.causes.is_empty() => {
                 // The API server writes the frame around a webhook's words itself.
                 let message = refusal.message.split_once(DENIED).map_or(refusal.message.as_str(), |(_, words)| words).to_owned();

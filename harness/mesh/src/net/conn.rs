@@ -79,6 +79,11 @@ impl Conn {
         self.reset_now();
     }
 
+    /// Ends the connection before anything that the other end has sent is there to be read: with a FIN.
+    pub fn end_unread(self) {
+        lock(&self.incoming).data.clear();
+    }
+
     fn reset_now(&self) {
         for pipe in [&self.outgoing, &self.incoming] {
             let mut pipe = lock(pipe);
@@ -133,16 +138,17 @@ impl AsyncRead for Conn {
 impl AsyncWrite for Conn {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         let mut pipe = lock(&self.outgoing);
-        if pipe.reset {
+        if pipe.reset || pipe.broken || pipe.finished {
+            let reset = pipe.reset;
+            // The other end locks the two in the other order.
+            drop(pipe);
             // What the other end sent before it went comes before the news that it went: until that is read, writing
             // goes on, into nothing.
-            if !lock(&self.incoming).data.is_empty() {
+            if reset && !lock(&self.incoming).data.is_empty() {
                 return Poll::Ready(Ok(buf.len()));
             }
-            return Poll::Ready(Err(io::ErrorKind::ConnectionReset.into()));
-        }
-        if pipe.broken || pipe.finished {
-            return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
+            let kind = if reset { io::ErrorKind::ConnectionReset } else { io::ErrorKind::BrokenPipe };
+            return Poll::Ready(Err(kind.into()));
         }
         // The first write still succeeds: the kernel does not know yet. What came before is read as if nothing had been
         // written, an alert before the end in particular.
@@ -161,6 +167,18 @@ impl AsyncWrite for Conn {
             reader.wake();
         }
         Poll::Ready(Ok(n))
+    }
+
+    /// All at once, as one call to the kernel: a flight of TLS messages is not torn apart by what the other end does meanwhile.
+    fn poll_write_vectored(self: Pin<&mut Self>, cx: &mut Context<'_>, bufs: &[io::IoSlice<'_>]) -> Poll<io::Result<usize>> {
+        match bufs {
+            [only] => self.poll_write(cx, only),
+            several => self.poll_write(cx, &several.iter().flat_map(|part| part.iter().copied()).collect::<Vec<u8>>()),
+        }
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
     }
 
     fn poll_flush(self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<io::Result<()>> {

@@ -1,4 +1,4 @@
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
 use super::*;
 
@@ -72,6 +72,24 @@ async fn what_was_said_before_the_end_is_read_though_something_was_written_after
     let mut said = String::new();
     near.read_to_string(&mut said).await.unwrap();
     assert_eq!(said, "bye");
+}
+
+/// A client's last flight of a TLS handshake is several records: as one write it succeeds as a whole, and then the alert is read.
+#[tokio::test]
+async fn several_parts_are_one_write() {
+    let network = Network::default();
+    let (a, b) = (network.add(ip("10.0.0.1")).unwrap(), network.add(ip("10.0.0.2")).unwrap());
+    let mut listener = b.listen(Bind::Any, 80).unwrap();
+    let mut near = a.connect(at("10.0.0.2:80"), Caller::Application).unwrap();
+    let mut far = listener.accept().await;
+    far.write_all(b"alert").await.unwrap();
+    drop(far);
+    let parts = [b"certificate".as_slice(), b"key", b"finished"].map(io::IoSlice::new);
+    assert!(near.is_write_vectored());
+    assert_eq!(near.write_vectored(&parts).await.unwrap(), 22);
+    let mut said = String::new();
+    near.read_to_string(&mut said).await.unwrap();
+    assert_eq!(said, "alert");
 }
 
 #[tokio::test]

@@ -9,6 +9,7 @@ mod port_forward;
 mod proxy;
 mod request;
 mod respond;
+mod texts;
 mod verbs;
 mod watch;
 mod websocket;
@@ -39,13 +40,14 @@ pub struct Server {
     pub(super) store: Store,
     pub(super) kubelet: Arc<dyn Kubelet>,
     version: Arc<str>,
+    texts: Arc<texts::Texts>,
 }
 
 impl Server {
     /// Serves the store; what is asked of pods goes to the kubelet.
     #[must_use]
     pub fn new(store: Store, kubelet: Arc<dyn Kubelet>) -> Self {
-        Self { store, kubelet, version: "v1.34.0".into() }
+        Self { store, kubelet, version: "v1.34.0".into(), texts: Arc::default() }
     }
 
     /// Says another Kubernetes version, such as `v1.33.1`.

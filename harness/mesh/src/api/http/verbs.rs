@@ -2,7 +2,6 @@
 
 use hyper::header::CONTENT_TYPE;
 use hyper::{Method, Response};
-use serde::ser::{Serialize, SerializeSeq, Serializer};
 use serde_json::{Value, json};
 
 use super::request::{At, Call};
@@ -24,7 +23,8 @@ impl Server {
             (&Method::GET | &Method::HEAD, Some(_), None | Some("status")) if call.flag("watch") => self.watch(call, at),
             (&Method::GET | &Method::HEAD, Some(name), None | Some("status")) => {
                 let object = self.store.read(&at.resource, at.namespace(), name)?;
-                Ok(respond::object(200, &object, &at.resource, &at.version, &[]))
+                let text = self.texts.of(&object, &at.resource.in_version(&at.version));
+                Ok(respond::bytes(200, "application/json", text.to_string()))
             }
             (&Method::GET, Some(name), Some("scale")) => {
                 Ok(respond::json(200, &scale_of(&*self.store.read(&at.resource, at.namespace(), name)?)))
@@ -61,17 +61,16 @@ impl Server {
             metadata["remainingItemCount"] = json!(left);
         }
         let api_version = at.resource.in_version(&at.version);
-        let items = Items { objects: listed.objects.iter().map(|o| InVersion::new(o, &api_version)).collect() };
-        #[derive(serde::Serialize)]
-        #[serde(rename_all = "camelCase")]
-        struct List<'a> {
-            kind: String,
-            api_version: &'a str,
-            metadata: Value,
-            items: Items<'a>,
+        let kind = json!(format!("{}List", at.resource.kind));
+        let mut out = format!("{{\"kind\":{kind},\"apiVersion\":{},\"metadata\":{metadata},\"items\":[", json!(api_version));
+        for (n, object) in listed.objects.iter().enumerate() {
+            if n > 0 {
+                out.push(',');
+            }
+            out.push_str(&self.texts.of(object, &api_version));
         }
-        let kind = format!("{}List", at.resource.kind);
-        Ok(respond::json(200, &List { kind, api_version: &api_version, metadata, items }))
+        out.push_str("]}");
+        Ok(respond::bytes(200, "application/json", out))
     }
 
     fn create(&self, call: &Call, at: &At) -> Result<Response<ApiBody>, ApiError> {
@@ -242,20 +241,6 @@ impl Server {
             map.insert("status".to_owned(), status);
         }
         Ok(respond::json(201, &object))
-    }
-}
-
-struct Items<'a> {
-    objects: Vec<InVersion<'a>>,
-}
-
-impl Serialize for Items<'_> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut list = serializer.serialize_seq(Some(self.objects.len()))?;
-        for object in &self.objects {
-            list.serialize_element(object)?;
-        }
-        list.end()
     }
 }
 

@@ -132,7 +132,7 @@ const GROUPS: &[(&str, &[&str], &[Row], &str)] = &[
     ("gateway.networking.k8s.io", &["v1"], GRPC_ROUTE, "gateway-api"),
     ("gateway.networking.k8s.io", &["v1", "v1beta1"], REFERENCE_GRANT, "gateway-api"),
     ("gateway.networking.k8s.io", &["v1", "v1alpha3", "v1alpha2"], TLS_ROUTE, "gateway-api"),
-    ("gateway.networking.k8s.io", &["v1alpha2"], TCP_ROUTE, "gateway-api"),
+    ("gateway.networking.k8s.io", &["v1", "v1alpha2"], TCP_ROUTE, "gateway-api"),
     ("gateway.networking.k8s.io", &["v1", "v1alpha3"], BACKEND_TLS, "gateway-api"),
     ("gateway.networking.k8s.io", &["v1"], LISTENER_SET, "gateway-api"),
 ];

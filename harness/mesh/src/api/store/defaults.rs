@@ -25,12 +25,23 @@ fn child<'a>(map: &'a mut Map<String, Value>, key: &str) -> Option<&'a mut Map<S
     map.entry(key).or_insert_with(|| Value::Object(Map::new())).as_object_mut()
 }
 
+/// The status that Gateway API's definitions give an object before any controller has.
+fn awaited(conditions: &[&str]) -> Value {
+    let one = |kind: &&str| {
+        json!({"type": kind, "status": "Unknown", "reason": "Pending", "message": "Waiting for controller",
+            "lastTransitionTime": "1970-01-01T00:00:00Z"})
+    };
+    json!({"conditions": conditions.iter().map(one).collect::<Vec<_>>()})
+}
+
 /// Fills in what a client may leave out.
 pub(super) fn fill(resource: &Resource, object: &mut Value) {
     let Some(map) = object.as_object_mut() else { return };
     match (resource.group.as_str(), resource.kind.as_str()) {
         ("", "Namespace") => namespace(map),
         ("", "Secret") => secret(map),
+        ("gateway.networking.k8s.io", "Gateway") => default(map, "status", awaited(&["Accepted", "Programmed"])),
+        ("gateway.networking.k8s.io", "GatewayClass") => default(map, "status", awaited(&["Accepted"])),
         ("", "Pod") => {
             if let Some(spec) = child(map, "spec") {
                 pod_spec(spec);

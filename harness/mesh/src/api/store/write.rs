@@ -236,6 +236,9 @@ impl Store {
         loop {
             let current = self.read(target.resource, target.namespace, target.name)?;
             let changed = change(&current)?;
+            if changed == *current {
+                return Ok(Written { object: current, warnings: Vec::new(), created: false });
+            }
             if let Some(written) = self.write(target, options, &current, (changed, None))? {
                 return Ok(written);
             }

@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 
 use super::super::sent::{any, time};
 use super::super::update::{CLUSTER, Core, ENDPOINT, LISTENER, ROUTE, SECRET, State};
-use super::super::upstream::ClusterRuntime;
+use super::super::upstream::{ClusterRuntime, UpstreamHost};
 use super::super::{lock, read};
 
 /// The sections, in Envoy's order.
@@ -114,29 +114,29 @@ fn endpoints(core: &Arc<Core>) -> Vec<String> {
     let clusters: Vec<Arc<ClusterRuntime>> = read(&core.env.tables).clusters.values().cloned().collect();
     clusters
         .iter()
-        .map(|cluster| {
-            let members = cluster.members();
-            let hosts = &members.hosts;
-            let mut config = json!({"@type": ENDPOINT, "cluster_name": cluster.spec.eds_name, "policy": {"overprovisioning_factor": 140}});
-            let places: BTreeSet<(u32, &str)> = hosts.iter().map(|h| (h.endpoint.priority, h.endpoint.locality.as_str())).collect();
-            let groups: Vec<Value> = places
-                .into_iter()
-                .map(|(priority, locality)| {
-                    let here = hosts.iter().filter(|h| h.endpoint.priority == priority && h.endpoint.locality == locality);
-                    let weight = here.clone().find_map(|h| h.endpoint.locality_weight).unwrap_or_default();
-                    let mut group = json!({"locality": place(locality), "lb_endpoints": here.map(|h| endpoint(h)).collect::<Vec<_>>(), "load_balancing_weight": weight});
-                    if priority > 0 {
-                        group["priority"] = priority.into();
-                    }
-                    group
-                })
-                .collect();
-            if !groups.is_empty() {
-                config["endpoints"] = groups.into();
-            }
-            format!("{{\"endpoint_config\":{config}}}")
-        })
+        .map(|cluster| cluster.endpoints_text(|members| assignment(&cluster.spec.eds_name, &members.hosts)).to_string())
         .collect()
+}
+
+fn assignment(name: &str, hosts: &[Arc<UpstreamHost>]) -> String {
+    let mut config = json!({"@type": ENDPOINT, "cluster_name": name, "policy": {"overprovisioning_factor": 140}});
+    let places: BTreeSet<(u32, &str)> = hosts.iter().map(|h| (h.endpoint.priority, h.endpoint.locality.as_str())).collect();
+    let groups: Vec<Value> = places
+        .into_iter()
+        .map(|(priority, locality)| {
+            let here = hosts.iter().filter(|h| h.endpoint.priority == priority && h.endpoint.locality == locality);
+            let weight = here.clone().find_map(|h| h.endpoint.locality_weight).unwrap_or_default();
+            let mut group = json!({"locality": place(locality), "lb_endpoints": here.map(|h| endpoint(h)).collect::<Vec<_>>(), "load_balancing_weight": weight});
+            if priority > 0 {
+                group["priority"] = priority.into();
+            }
+            group
+        })
+        .collect();
+    if !groups.is_empty() {
+        config["endpoints"] = groups.into();
+    }
+    format!("{{\"endpoint_config\":{config}}}")
 }
 
 fn place(locality: &str) -> Value {
@@ -144,7 +144,7 @@ fn place(locality: &str) -> Value {
     Value::Object(names.filter(|(_, v)| !v.is_empty()).map(|(k, v)| (k.to_owned(), v.into())).collect())
 }
 
-fn endpoint(host: &super::super::upstream::UpstreamHost) -> Value {
+fn endpoint(host: &UpstreamHost) -> Value {
     let (address, endpoint) = (host.address, &host.endpoint);
     let health = match endpoint.health {
         _ if !host.usable() => "UNHEALTHY",

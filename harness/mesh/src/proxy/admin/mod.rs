@@ -136,22 +136,17 @@ fn answer(core: &Arc<Core>, path: &str, query: &str) -> Answer {
 }
 
 fn stats(core: &Arc<Core>, filter: Option<&str>, used_only: bool, format: Option<&str>) -> Answer {
-    let filter = match filter.map(regex::Regex::new).transpose() {
-        Ok(filter) => filter,
-        Err(_) => return plain(StatusCode::BAD_REQUEST, "Invalid re2 regex\n".to_owned()),
-    };
-    let wanted = |name: &str| filter.as_ref().is_none_or(|f| f.is_match(name));
     let all = &core.env.stats;
-    match format {
-        Some("json") => typed(StatusCode::OK, "application/json", all.json(wanted, used_only).to_string()),
-        Some("prometheus") => {
-            let lines = all.text(wanted, used_only);
+    let answer = match format {
+        Some("json") => all.json(filter, used_only).map(|found| typed(StatusCode::OK, "application/json", found.to_string())),
+        Some("prometheus") => all.text(filter, used_only).map(|lines| {
             let name = |n: &str| n.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '_' }).collect::<String>();
             let lines = lines.lines().filter_map(|l| l.rsplit_once(": ")).map(|(n, v)| format!("envoy_{}{{}} {v}\n", name(n)));
             plain(StatusCode::OK, lines.collect())
-        }
-        _ => plain(StatusCode::OK, all.text(wanted, used_only)),
-    }
+        }),
+        _ => all.text(filter, used_only).map(|lines| plain(StatusCode::OK, lines)),
+    };
+    answer.unwrap_or_else(|_| plain(StatusCode::BAD_REQUEST, "Invalid re2 regex\n".to_owned()))
 }
 
 fn server_info(core: &Arc<Core>) -> String {

@@ -1,5 +1,6 @@
 //! One request from its arrival to the line in the access log.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -18,6 +19,8 @@ pub(super) struct Call {
     pub(super) record: CallRecord,
     pub(super) began: Instant,
     pub(super) body: Option<RequestBody>,
+    /// Where the host of the request is, once a filter has found out.
+    pub(super) resolved: Option<SocketAddr>,
     /// Counts it.
     _active: Held,
     written: bool,
@@ -29,7 +32,7 @@ impl Call {
         let active = http.stats.active.held();
         let mut record = http.record.clone();
         record.start = Some(Timestamp::now());
-        Self { http, record, began: Instant::now(), body: None, _active: active, written: false }
+        Self { http, record, began: Instant::now(), body: None, resolved: None, _active: active, written: false }
     }
 
     /// All of the response went to the client.

@@ -1,18 +1,20 @@
 //! A request through the HTTP filters, up to the router.
 
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
+use gateproof_mesh_config::envoy::cluster::Discovery;
 use gateproof_mesh_config::envoy::details;
 use gateproof_mesh_config::envoy::http_filter::{Abort, CorsVerdict, Fault, HttpRbac, LocalRateLimit, PerFilter};
 use gateproof_mesh_config::envoy::jwt::{JwtAuthn, JwtVerdict, PerRouteJwt};
-use gateproof_mesh_config::envoy::{Decision, Flag, Headers, HttpFilterKind, Matched, RequestFacts};
+use gateproof_mesh_config::envoy::{Decision, Flag, Headers, HttpFilterKind, Matched, RequestFacts, UpstreamSocket};
 use hyper::body::Incoming;
 use hyper::{Request, Response};
 use serde_json::{Value, json};
 
 use super::super::jwks;
 use super::call::Call;
-use super::reply::{Reply, send};
+use super::reply::{Reply, send, send_by};
 use super::{Answer, Http, forward, request};
 
 /// Answers a request.
@@ -68,6 +70,7 @@ pub(super) async fn handle(http: Arc<Http>, mut request: Request<Incoming>) -> R
                 let over = limit.zip(length).is_some_and(|(limit, length)| length > u64::from(limit));
                 over.then(|| Reply::new(413, "Payload Too Large", details::REQUEST_PAYLOAD_TOO_LARGE))
             }
+            (HttpFilterKind::DynamicForwardProxy, _) => resolve(&mut call, &decision),
             (HttpFilterKind::SetFilterState(values), _) => {
                 super::super::listener::set_state(values, &mut call.record);
                 None
@@ -82,7 +85,9 @@ pub(super) async fn handle(http: Arc<Http>, mut request: Request<Incoming>) -> R
             for (name, value) in annotations.iter() {
                 reply.headers.set(name, value);
             }
-            return send(call, reply);
+            // A preflight's answer is written by its filter as it is, without the route's headers (`CorsFilter::decodeHeaders`).
+            let route = matched(&decision).filter(|_| reply.details != details::CORS_PREFLIGHT);
+            return send_by(call, reply, route);
         }
     }
     // A chain without a router: Envoy refuses such a listener.
@@ -162,6 +167,27 @@ fn check_rbac(call: &mut Call, rbac: &HttpRbac) -> Option<Reply> {
     let verdict = rbac.rules.as_ref()?.check(&call.record);
     stats.stat(&format!("http.{prefix}.rbac.{}", if verdict.allowed { "allowed" } else { "denied" })).inc();
     (!verdict.allowed).then(|| Reply::new(403, "RBAC: access denied", details::rbac_denied(verdict.policy.as_deref())))
+}
+
+/// Finds out where the host of a request is, if its cluster goes there (`ProxyFilter::decodeHeaders`): at the port that it names, else
+/// at the one of its scheme.
+fn resolve(call: &mut Call, decision: &Decision) -> Option<Reply> {
+    let Decision::Forward { cluster, .. } = decision else { return None };
+    let env = call.http.connection.env.clone();
+    let runtime = env.cluster(cluster).filter(|runtime| runtime.spec.discovery == Discovery::DynamicForwardProxy)?;
+    let default = if matches!(runtime.spec.transport_socket, UpstreamSocket::Raw) { 80 } else { 443 };
+    let authority = call.record.request.authority();
+    let named = authority.rsplit_once(':').and_then(|(name, port)| Some((name, port.parse::<u16>().ok()?)));
+    // `[::1]` ends in what looks like a port only without its bracket.
+    let (name, port) = named.unwrap_or((authority, default));
+    let name = name.trim_start_matches('[').trim_end_matches(']');
+    let found = match name.parse::<IpAddr>() {
+        Ok(address) => Some(address),
+        Err(_) => (env.resolve)(name).unwrap_or_default().into_iter().next(),
+    };
+    call.resolved = found.map(|address| SocketAddr::new(address, port));
+    let failed = || Reply::new(503, "DNS resolution failure", details::DNS_RESOLUTION_FAILURE).flag(Flag::DnsResolutionFailed);
+    call.resolved.is_none().then(failed)
 }
 
 async fn inject(call: &mut Call, fault: &Fault, decision: &Decision) -> Option<Reply> {

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use gateproof_mesh_config::envoy::cluster::Discovery;
 use gateproof_mesh_config::envoy::route::{Action, Mirror, RetryPolicy, RouteAction};
 use gateproof_mesh_config::envoy::{Flag, Headers, Matched, details};
 use http_body_util::{BodyExt as _, Empty};
@@ -16,7 +17,7 @@ use super::super::tls::Hello;
 use super::super::upstream::{ClusterRuntime, ConnectError, Lease, Reset, Sender, UpstreamHost};
 use super::body::{RequestBody, ResponseBody};
 use super::call::{Call, headers_of};
-use super::reply::{Reply, close_when_draining, finish_headers, map_of, send};
+use super::reply::{Reply, close_when_draining, finish_headers, map_of, send, send_by};
 use super::retry;
 use super::{Answer, Outgoing, upgrade};
 
@@ -73,7 +74,8 @@ pub(super) async fn forward(ready: Ready, matched: &Matched, cluster: String) ->
     };
     let Some(runtime) = call.http.connection.env.cluster(&cluster) else {
         call.http.stats.no_cluster.inc();
-        return send(call, Reply::new(action.cluster_not_found_status, "", details::CLUSTER_NOT_FOUND).flag(Flag::NoClusterFound));
+        let reply = Reply::new(action.cluster_not_found_status, "", details::CLUSTER_NOT_FOUND);
+        return send_by(call, reply.flag(Flag::NoClusterFound), Some(matched));
     };
     call.record.upstream.cluster = Some(cluster);
     call.record.upstream.cluster_alt_name.clone_from(&runtime.alt_name);
@@ -100,12 +102,12 @@ pub(super) async fn forward(ready: Ready, matched: &Matched, cluster: String) ->
             Err(_) => {
                 way.cluster.stats.rq_timeout.inc();
                 let reply = Reply::new(504, "upstream request timeout", details::RESPONSE_TIMEOUT);
-                return send(way.call, reply.flag(Flag::UpstreamRequestTimeout));
+                return send_by(way.call, reply.flag(Flag::UpstreamRequestTimeout), Some(matched));
             }
         },
     };
     match attempted {
-        Err(reply) => send(way.call, *reply),
+        Err(reply) => send_by(way.call, *reply, Some(matched)),
         Ok((response, keeper)) => respond(way, response, *keeper, upgrade, &annotations, quiet, began),
     }
 }
@@ -284,6 +286,9 @@ impl Way<'_> {
     /// The endpoint for an attempt.
     fn endpoint(&self) -> Option<Arc<UpstreamHost>> {
         let record = &self.call.record;
+        if self.cluster.spec.discovery == Discovery::DynamicForwardProxy {
+            return self.call.resolved.map(|to| self.cluster.at(to));
+        }
         let asked = record.request.get("x-envoy-original-dst-host").filter(|_| self.cluster.spec.use_http_header);
         let original = asked.and_then(|a| a.parse().ok()).or(record.downstream.local);
         let avoid: &[_] = if self.policy.is_some_and(|p| p.previous_hosts) { &self.tried } else { &[] };
@@ -421,6 +426,10 @@ fn shadow(call: &Call, mirror: &Mirror, body: &RequestBody, matched: &Matched) {
         };
         headers.set(":authority", host);
     }
+    // The client that sends copies is one within the mesh (`AsyncStreamImpl::sendHeaders`).
+    let before = headers.joined("x-forwarded-for").map_or_else(String::new, |list| list + ",");
+    headers.set("x-forwarded-for", format!("{before}{}", env.node.ip));
+    headers.set("x-envoy-internal", "true");
     let (outgoing, original, http2) = (body.attempt(), call.record.downstream.local, call.http.http2);
     env.tasks.spawn(async move {
         let Ok(host) = cluster.choose(original, &[]) else { return };

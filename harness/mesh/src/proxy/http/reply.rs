@@ -1,6 +1,7 @@
 //! Answers that the proxy gives itself: `Utility::sendLocalReply`.
 
 use gateproof_mesh_config::envoy::hcm::ServerHeader;
+use gateproof_mesh_config::envoy::route::Matched;
 use gateproof_mesh_config::envoy::{Flag, Headers};
 use http_body_util::{BodyExt as _, Full};
 use hyper::header::{HeaderName, HeaderValue};
@@ -57,6 +58,19 @@ fn percent_encoded(text: &str) -> String {
         }
         out
     })
+}
+
+/// Answers where a route was found, whose headers an answer of the proxy's own has as well; what the answer brings itself
+/// comes after them. Source: Envoy, `filter_manager.cc`, `DownstreamFilterManager::sendLocalReplyViaFilterChain`.
+pub(super) fn send_by(call: Call, mut reply: Reply, matched: Option<&Matched>) -> Response<Answer> {
+    if let Some(matched) = matched {
+        let own = std::mem::take(&mut reply.headers);
+        matched.finalize_response(&mut reply.headers, &call.record);
+        for (name, value) in own.iter() {
+            reply.headers.set(name, value);
+        }
+    }
+    send(call, reply)
 }
 
 /// Answers, and writes the line.

@@ -6,6 +6,8 @@ use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
 
+use gateproof_mesh_config::envoy::cluster::Discovery;
+use gateproof_mesh_config::envoy::listener::ListenerFilterKind;
 use gateproof_mesh_config::envoy::{CallRecord, Flag, NetworkFilter, TcpProxy};
 
 use super::connection::Connection;
@@ -41,6 +43,14 @@ async fn relay(connection: &Arc<Connection>, proxy: &TcpProxy, conn: Conn, recor
     record.upstream.cluster = Some(name);
     record.upstream.cluster_alt_name.clone_from(&cluster.alt_name);
     record.upstream.metadata.clone_from(&cluster.spec.metadata);
+
+    // Where nothing had to be looked at, this is known as soon as the connection is accepted.
+    if !looks(connection) && cluster.spec.discovery != Discovery::OriginalDst && cluster.members().hosts.is_empty() {
+        cluster.stats.cx_none_healthy.inc();
+        record.flags.set(Flag::NoHealthyUpstream);
+        conn.end_unread();
+        return;
+    }
 
     let mut upstream = None;
     let mut client = None;
@@ -90,6 +100,14 @@ async fn relay(connection: &Arc<Connection>, proxy: &TcpProxy, conn: Conn, recor
         Ending::Refused(details) => record.connection_termination_details = Some(details),
     }
     drop(upstream.held);
+}
+
+/// Whether the listener reads the first bytes of a connection before it chooses a chain.
+fn looks(connection: &Connection) -> bool {
+    let reads = |kind: &ListenerFilterKind| {
+        matches!(kind, ListenerFilterKind::TlsInspector | ListenerFilterKind::HttpInspector | ListenerFilterKind::ProxyProtocol)
+    };
+    connection.listener.spec.listener_filters.iter().any(|filter| reads(&filter.kind))
 }
 
 /// Connects, as often as the filter may; None: it is over, and the record says why.

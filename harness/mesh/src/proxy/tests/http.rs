@@ -103,6 +103,33 @@ async fn upstreams_that_cannot_be_reached_are_503s_with_their_flags() {
 }
 
 #[tokio::test]
+async fn a_request_is_sent_to_the_host_that_it_asks_for_where_the_cluster_says_so() {
+    let (network, caller, server, side) = pair();
+    echo(&server, 8000);
+    network.names().set("web.example", vec![ip("10.0.0.2")]);
+    let cache = json!({"name": "names"});
+    let kind = "type.googleapis.com/envoy.extensions";
+    let cluster = json!({"name": "asked", "lb_policy": "CLUSTER_PROVIDED", "cluster_type": {"name": "envoy.clusters.dynamic_forward_proxy",
+        "typed_config": {"@type": format!("{kind}.clusters.dynamic_forward_proxy.v3.ClusterConfig"), "dns_cache_config": cache}}});
+    let filter = json!({"name": "envoy.filters.http.dynamic_forward_proxy", "typed_config": {
+        "@type": format!("{kind}.filters.http.dynamic_forward_proxy.v3.FilterConfig"), "dns_cache_config": cache}});
+    let mut resources = gateway(json!([to("asked")]), json!([filter])).cluster(cluster);
+    let mut table = (*resources.0.routes["http.8080"]).clone();
+    table["virtual_hosts"][0]["domains"] = json!(["*"]);
+    resources.0.routes.insert("http.8080".to_owned(), std::sync::Arc::new(table));
+    side.give(&resources);
+    for host in ["web.example", "web.example:8000", "10.0.0.2"] {
+        let (status, _, body) = call(&caller, host, "/get").await;
+        assert_eq!((status, &serde_json::from_str::<Value>(&body).unwrap()["host"]), (200, &json!(host)));
+    }
+    let (status, _, body) = call(&caller, "none.example", "/get").await;
+    assert_eq!((status, body.as_str()), (503, "DNS resolution failure"));
+    let lines = side.lines(4).await;
+    assert!(lines[0].contains("\"10.0.0.2:80\" asked ") && lines[1].contains("\"10.0.0.2:8000\" asked "), "{lines:#?}");
+    assert!(lines[3].contains(" 503 DF dns_resolution_failure - "), "{}", lines[3]);
+}
+
+#[tokio::test]
 async fn timeouts_faults_redirects_and_answers() {
     let (_network, caller, _server, side) = pair();
     let fault = json!({"name": "envoy.filters.http.fault", "typed_config": {"@type": "type.googleapis.com/envoy.extensions.filters.http.fault.v3.HTTPFault"}});
@@ -265,6 +292,41 @@ async fn a_websocket_is_let_through_and_another_upgrade_is_not() {
     let mut seen = [0; 12];
     conn.read_exact(&mut seen).await.unwrap();
     assert_eq!(&seen, b"HTTP/1.1 403");
+}
+
+/// As captured on kind: the proxy names itself in the copy's `x-forwarded-for`.
+#[tokio::test]
+async fn a_copy_comes_from_the_proxy_as_a_client_within_the_mesh() {
+    let (_network, caller, server, side) = pair();
+    let mut listener = server.listen(crate::net::Bind::Any, 83).unwrap();
+    let routes = json!([{"match": {"prefix": "/"}, "route": {"cluster": "web", "timeout": "0s",
+        "request_mirror_policies": [{"cluster": "copy", "runtime_fraction": {"default_value": {"numerator": 100}}}]}}]);
+    side.give(&gateway(routes, json!([])).cluster(cluster("copy", &["10.0.0.2:83"])));
+    let (status, _, body) = call(&caller, "web.example", "/get").await;
+    assert!(status == 200 && !body.contains("x-envoy-internal"), "{body}");
+    let mut conn = listener.accept().await;
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        head.push(conn.read_u8().await.unwrap());
+    }
+    let head = String::from_utf8_lossy(&head).into_owned();
+    for line in ["x-forwarded-for: 10.0.0.1,10.0.0.3", "x-envoy-internal: true", "host: web.example-shadow"] {
+        assert!(head.contains(&format!("{line}\r\n")), "{head}");
+    }
+}
+
+#[tokio::test]
+async fn what_leads_nowhere_is_closed_before_it_is_read_and_reset_where_it_was_looked_at() {
+    let (_network, caller, _server, side) = pair();
+    let chains = json!([{"filters": [tcp("empty")]}]);
+    let mut bare = listener("bare", 9001, chains.clone());
+    bare["listener_filters"] = json!([]);
+    side.give(&Resources::default().cluster(cluster("empty", &[])).listener("looking", 9000, chains).raw_listener(bare));
+    for _ in 0..3 {
+        assert_eq!(say(dial(&caller, "10.0.0.3:9001"), b"hello").await, Ok(Vec::new()));
+    }
+    assert!(say(dial(&caller, "10.0.0.3:9000"), b"hello").await.is_err());
+    assert!(side.lines(1).await[0].contains(" UH "));
 }
 
 #[tokio::test]

@@ -69,6 +69,9 @@ pub(super) struct Members {
     overprovisioning: u32,
 }
 
+/// The endpoints as a dump shows them: which, which of them could be used, and the text.
+type EndpointText = (Arc<Members>, Vec<bool>, Arc<str>);
+
 /// A cluster at work.
 pub(super) struct ClusterRuntime {
     /// As it was sent.
@@ -82,6 +85,7 @@ pub(super) struct ClusterRuntime {
     default_tls: Option<Arc<ClientContext>>,
     matched_tls: Vec<Option<Arc<ClientContext>>>,
     members: RwLock<Arc<Members>>,
+    text: Mutex<Option<EndpointText>>,
     original: Mutex<BTreeMap<SocketAddr, Arc<UpstreamHost>>>,
     resolved: Mutex<Option<Instant>>,
     turn: Mutex<balance::Turn>,
@@ -132,6 +136,7 @@ impl ClusterRuntime {
             default_tls: context(&spec.transport_socket),
             matched_tls: spec.transport_socket_matches.iter().map(|m| context(&m.socket)).collect(),
             members: RwLock::default(),
+            text: Mutex::default(),
             original: Mutex::default(),
             resolved: Mutex::default(),
             turn: Mutex::default(),
@@ -155,7 +160,7 @@ impl ClusterRuntime {
             Discovery::Eds => self.take(assignment),
             Discovery::Static => self.take(self.spec.load_assignment.as_ref()),
             Discovery::StrictDns | Discovery::LogicalDns => self.resolve(),
-            Discovery::OriginalDst => {}
+            Discovery::OriginalDst | Discovery::DynamicForwardProxy => {}
         }
     }
 
@@ -239,6 +244,22 @@ impl ClusterRuntime {
         read(&self.members).clone()
     }
 
+    /// Its endpoints as text, which is made anew only when they are others or in another state.
+    pub(super) fn endpoints_text(&self, make: impl FnOnce(&Members) -> String) -> Arc<str> {
+        let members = self.members();
+        let usable: Vec<bool> = members.hosts.iter().map(|host| host.usable()).collect();
+        let mut known = lock(&self.text);
+        if let Some((of, then, text)) = &*known
+            && Arc::ptr_eq(of, &members)
+            && *then == usable
+        {
+            return text.clone();
+        }
+        let text: Arc<str> = make(&members).into();
+        *known = Some((members, usable, text.clone()));
+        text
+    }
+
     /// The endpoint for the next call. `original` is where the client was going; `avoid` are those that were tried.
     ///
     /// # Errors
@@ -249,8 +270,10 @@ impl ClusterRuntime {
             if let Some(port) = self.spec.upstream_port_override {
                 to.set_port(port);
             }
-            let mut hosts = lock(&self.original);
-            return Ok(hosts.entry(to).or_insert_with(|| self.host(original_endpoint(to), to, Vec::new())).clone());
+            return Ok(self.at(to));
+        }
+        if self.spec.discovery == Discovery::DynamicForwardProxy {
+            return Err(NoHealthyHost);
         }
         let (members, random) = (self.members(), self.env.random.next());
         let chosen = balance::choose(&self.spec, &members, avoid, &mut lock(&self.turn), random);
@@ -258,6 +281,12 @@ impl ClusterRuntime {
             self.stats.cx_none_healthy.inc();
         }
         chosen.ok_or(NoHealthyHost)
+    }
+
+    /// The endpoint at an address, for clusters that have none of their own.
+    pub(super) fn at(&self, to: SocketAddr) -> Arc<UpstreamHost> {
+        let mut hosts = lock(&self.original);
+        hosts.entry(to).or_insert_with(|| self.host(original_endpoint(to), to, Vec::new())).clone()
     }
 
     fn connections_left(&self) -> bool {

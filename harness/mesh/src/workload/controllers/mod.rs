@@ -2,6 +2,7 @@
 //!
 //! They follow the API and act on what changed; nothing is looked at again and again.
 
+mod budgets;
 mod contents;
 mod deployments;
 mod injection;
@@ -45,6 +46,7 @@ const KINDS: &[&str] = &[
     "discovery.k8s.io/EndpointSlice",
     "ConfigMap",
     "Secret",
+    "policy/PodDisruptionBudget",
 ];
 /// Namespaces of the cluster itself, which istiod leaves alone.
 const SYSTEM: &[&str] = &["kube-system", "kube-public", "kube-node-lease"];
@@ -169,6 +171,7 @@ enum Task {
     Set(&'static str, String, String),
     Pod(String, String),
     Service(String, String),
+    Budget(String, String),
     Volumes(String),
     ProxyTable,
 }
@@ -260,6 +263,9 @@ impl Controllers {
             }
             "Pod" => {
                 self.note_owner(object, tasks);
+                for budget in self.store.list("policy/PodDisruptionBudget", Some(&ns)) {
+                    tasks.insert(Task::Budget(ns.clone(), name(&budget).to_owned()));
+                }
                 let labels = [Some(object), old].into_iter().flatten().filter_map(|o| o.pointer("/metadata/labels").cloned());
                 let labels: Vec<Value> = labels.collect();
                 for service in self.store.list("Service", Some(&ns)) {
@@ -282,6 +288,7 @@ impl Controllers {
                 }
                 tasks.insert(Task::ProxyTable);
             }
+            "policy/PodDisruptionBudget" => drop(tasks.insert(Task::Budget(ns, own_name))),
             "ConfigMap" | "Secret" => {
                 if kind == "ConfigMap" {
                     tasks.insert(Task::Namespace(ns.clone()));
@@ -321,6 +328,7 @@ impl Controllers {
             Task::Set(_, ns, name) => self.daemon_set(ns, name),
             Task::Pod(ns, name) => self.pod(ns, name),
             Task::Service(ns, name) => self.service(ns, name),
+            Task::Budget(ns, name) => self.budget(ns, name),
             Task::Volumes(ns) => self.refresh_volumes(ns),
             Task::ProxyTable => self.proxy_table(),
         }

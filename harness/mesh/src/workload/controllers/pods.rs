@@ -382,12 +382,16 @@ impl Life {
     async fn follow(&self, container_name: &str, handle: Option<Box<dyn ProxyHandle>>) -> Option<Result<i32, String>> {
         self.progress(container_name, |p| p.phase = Phase::Running { since: super::view::now() });
         let mut ready = handle.as_ref().map_or_else(|| watch::channel(true).1, |handle| handle.ready());
+        let mut said = None;
         loop {
             let now = *ready.borrow_and_update();
-            self.progress(container_name, |p| {
-                p.ready = now;
-                p.started |= now;
-            });
+            // A proxy says it after each push: what was written already is not written again.
+            if said.replace(now) != Some(now) {
+                self.progress(container_name, |p| {
+                    p.ready = now;
+                    p.started |= now;
+                });
+            }
             if ready.changed().await.is_err() {
                 // Whoever tells does so no more: what was said last holds.
                 std::future::pending::<()>().await;

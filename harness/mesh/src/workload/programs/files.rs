@@ -7,9 +7,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 #[derive(Clone, Default)]
 pub struct Volume(Arc<Mutex<Tree>>);
 
+/// What a file holds. It outlives the file's name for whoever has it open.
+type Content = Arc<Mutex<Arc<Vec<u8>>>>;
+
 #[derive(Default)]
 struct Tree {
-    files: BTreeMap<String, Arc<Vec<u8>>>,
+    files: BTreeMap<String, Content>,
     directories: BTreeSet<String>,
 }
 
@@ -28,9 +31,14 @@ struct Mount {
 pub struct Files {
     own: Volume,
     mounts: Arc<Mutex<Vec<Mount>>>,
+    /// What a process has open beyond its standard streams, by number: `/proc/self/fd`.
+    open: Volume,
     /// Where relative paths begin.
     directory: String,
 }
+
+/// Where a process finds what it has open.
+const OPEN: &str = "proc/self/fd";
 
 /// Why a file cannot be read or written, in the words of the C library.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -52,6 +60,14 @@ pub enum FileError {
     ReadOnly,
 }
 
+fn content(data: Vec<u8>) -> Content {
+    Arc::new(Mutex::new(Arc::new(data)))
+}
+
+fn inside(content: &Content) -> MutexGuard<'_, Arc<Vec<u8>>> {
+    content.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 impl Volume {
     fn lock(&self) -> MutexGuard<'_, Tree> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
@@ -61,7 +77,7 @@ impl Volume {
     pub fn replace(&self, files: BTreeMap<String, Vec<u8>>) {
         let mut tree = self.lock();
         tree.directories.clear();
-        tree.files = files.into_iter().map(|(path, data)| (path.trim_start_matches('/').to_owned(), Arc::new(data))).collect();
+        tree.files = files.into_iter().map(|(path, data)| (path.trim_start_matches('/').to_owned(), content(data))).collect();
     }
 }
 
@@ -125,9 +141,36 @@ impl Files {
         if path.starts_with('/') { normal(path) } else { normal(&format!("{}/{path}", self.directory)) }
     }
 
+    /// The same files for a new process: what it opens and closes is its own.
+    #[must_use]
+    pub fn of_new_process(&self) -> Self {
+        let files = self.open.lock().files.clone();
+        Self { open: Volume(Arc::new(Mutex::new(Tree { files, directories: BTreeSet::new() }))), ..self.clone() }
+    }
+
+    /// Opens a file to read and write under a number, and makes it if there is none.
+    ///
+    /// # Errors
+    /// As [`Self::write`].
+    pub fn open(&self, number: u32, path: &str) -> Result<(), FileError> {
+        self.write(path, b"", true)?;
+        let (volume, inner, _) = self.place(path);
+        let file = volume.lock().files.get(&inner).cloned().ok_or(FileError::NotFound)?;
+        self.open.lock().files.insert(number.to_string(), file);
+        Ok(())
+    }
+
+    /// Lets go of what is open under a number.
+    pub fn close(&self, number: u32) {
+        self.open.lock().files.remove(&number.to_string());
+    }
+
     /// The volume that holds a path, the path in it, and whether it may not be written.
     fn place(&self, path: &str) -> (Volume, String, bool) {
         let path = self.absolute(path);
+        if let Some(number) = path.strip_prefix(OPEN).and_then(|rest| rest.strip_prefix('/')) {
+            return (self.open.clone(), number.to_owned(), false);
+        }
         let mounts = self.mounts.lock().unwrap_or_else(PoisonError::into_inner);
         for mount in mounts.iter() {
             let rest = if path == mount.at { Some("") } else { path.strip_prefix(&format!("{}/", mount.at)) };
@@ -146,7 +189,7 @@ impl Files {
         let (volume, inner, _) = self.place(path);
         let tree = volume.lock();
         match tree.files.get(&inner) {
-            Some(data) => Ok(data.clone()),
+            Some(data) => Ok(inside(data).clone()),
             None if tree.is_directory(&inner) => Err(FileError::IsDirectory),
             None => Err(FileError::NotFound),
         }
@@ -170,9 +213,9 @@ impl Files {
         {
             return Err(if tree.files.contains_key(parent) { FileError::NotADirectory } else { FileError::NotFound });
         }
-        let file = tree.files.entry(inner).or_default();
+        let mut file = inside(tree.files.entry(inner).or_default());
         if append {
-            Arc::make_mut(file).extend_from_slice(data);
+            Arc::make_mut(&mut file).extend_from_slice(data);
         } else {
             *file = Arc::new(data.to_vec());
         }
@@ -181,7 +224,7 @@ impl Files {
 
     /// Writes a file of the image, with the directories on the way.
     pub fn install(&self, path: &str, data: &[u8]) {
-        self.own.lock().files.insert(normal(path), Arc::new(data.to_vec()));
+        self.own.lock().files.insert(normal(path), content(data.to_vec()));
     }
 
     /// Makes a directory.
@@ -284,6 +327,21 @@ mod tests {
         config.replace([("ca.crt".to_owned(), b"two".to_vec())].into());
         assert_eq!(**files.read("/etc/one.crt").unwrap(), *b"two");
         assert_eq!(files.list("/etc").unwrap(), ["config", "hosts", "one.crt"]);
+    }
+
+    #[test]
+    fn what_is_open_outlives_its_name_and_is_its_processs_own() {
+        let files = Files::default();
+        files.make_directory("/tmp", false).unwrap();
+        let process = files.of_new_process();
+        process.open(3, "/tmp/x").unwrap();
+        process.remove("/tmp/x", false).unwrap();
+        process.write("/proc/self/fd/3", b"secret", true).unwrap();
+        assert_eq!(**process.of_new_process().read("/proc/self/fd/3").unwrap(), *b"secret");
+        assert_eq!(files.read("/proc/self/fd/3"), Err(FileError::NotFound));
+        assert_eq!(files.read("/tmp/x"), Err(FileError::NotFound));
+        process.close(3);
+        assert_eq!(process.read("/proc/self/fd/3"), Err(FileError::NotFound));
     }
 
     #[test]

@@ -16,7 +16,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use rustls::ServerConfig;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
 
@@ -73,6 +73,7 @@ async fn one(conn: Conn, tls: Option<Arc<ServerConfig>>, handler: Handler) {
             Ok(http2) => speak(conn, http2, peer, handler).await,
             Err(error) => Err(error),
         },
+        Some(_) if matches!(looks_like_http(&conn).await, Ok(true)) => refuse_http(conn).await,
         Some(config) => match TlsAcceptor::from(config).accept(conn).await {
             Ok(stream) => {
                 let (_, session) = stream.get_ref();
@@ -87,6 +88,22 @@ async fn one(conn: Conn, tls: Option<Arc<ServerConfig>>, handler: Handler) {
     if let Err(error) = result {
         tracing::debug!(%error, "a connection to a server ended");
     }
+}
+
+/// How plain requests begin that Go's TLS server knows (`net/http`, `tlsRecordHeaderLooksLikeHTTP`).
+const REQUESTS: [&[u8; 5]; 5] = [b"GET /", b"HEAD ", b"POST ", b"PUT /", b"OPTIO"];
+
+async fn looks_like_http(conn: &Conn) -> io::Result<bool> {
+    let seen = conn.peek(REQUESTS[0].len()).await?;
+    Ok(REQUESTS.iter().any(|known| seen.starts_with(known.as_slice())))
+}
+
+/// What Go's server says to plain HTTP where it expected a handshake (`net/http`, `conn.serve`).
+async fn refuse_http(mut conn: Conn) -> io::Result<()> {
+    conn.write_all(b"HTTP/1.0 400 Bad Request\r\n\r\nClient sent an HTTP request to an HTTPS server.\n").await?;
+    conn.shutdown().await?;
+    // What was not read would make the end a reset, and the answer ends where the connection does.
+    tokio::io::copy(&mut conn, &mut tokio::io::sink()).await.map(drop)
 }
 
 fn tls_seen(session: &rustls::ServerConnection) -> TlsSeen {

@@ -187,6 +187,15 @@ async fn a_server_that_closes_or_resets_is_told_apart() {
 }
 
 #[tokio::test]
+async fn a_tls_server_answers_plain_http_as_gos_does() {
+    let pki = Pki::new();
+    let (network, container) = world();
+    let _host = outside(&network, "web.test", Some(&pki.tls("web.test")));
+    let (code, out, _) = run(&container, &["curl", "-sS", "-w", "%{http_code}", "http://web.test:443/get"]).await;
+    assert_eq!((code, out.as_str()), (0, "Client sent an HTTP request to an HTTPS server.\n400"));
+}
+
+#[tokio::test]
 async fn certificates_are_judged_in_openssls_words() {
     let pki = Pki::new();
     let (network, container) = world();

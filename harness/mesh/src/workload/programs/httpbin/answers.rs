@@ -51,6 +51,11 @@ pub(super) async fn answer(server: &Httpbin, mut request: Request<Incoming>, pee
         }
         return reply(200, "", Vec::new(), &extra);
     }
+    if let Some(clean) = clean(&asked.path) {
+        let query = asked.target.split_once('?').map_or_else(String::new, |(_, query)| format!("?{query}"));
+        let body = if asked.method == "GET" { format!("<a href=\"{clean}{query}\">Temporary Redirect</a>.\n\n") } else { String::new() };
+        return reply(307, HTML, body, &[("location", format!("{clean}{query}").as_str())]);
+    }
     if let Some((_, allowed)) = METHODS.iter().find(|(path, _)| *path == asked.path)
         && !allowed.contains(&asked.method.as_str())
     {
@@ -59,6 +64,22 @@ pub(super) async fn answer(server: &Httpbin, mut request: Request<Incoming>, pee
         return reply(405, TEXT, "Method Not Allowed\n", &[("allow", allowed.join(", ").as_str()), ("x-content-type-options", "nosniff")]);
     }
     by_path(server, &asked).await
+}
+
+/// Where Go's router sends a path with doubled slashes or dots in it; None for a clean one. Source: Go 1.26, `net/http`,
+/// `cleanPath` and `ServeMux.findHandler`.
+fn clean(path: &str) -> Option<String> {
+    let mut parts: Vec<&str> = Vec::new();
+    for part in path.split('/') {
+        match part {
+            "" | "." => {}
+            ".." => drop(parts.pop()),
+            part => parts.push(part),
+        }
+    }
+    let ends = if path.ends_with('/') && !parts.is_empty() { "/" } else { "" };
+    let clean = format!("/{}{ends}", parts.join("/"));
+    (clean != path).then_some(clean)
 }
 
 async fn by_path(server: &Httpbin, asked: &Asked) -> Response<Body> {
@@ -164,7 +185,7 @@ async fn by_path(server: &Httpbin, asked: &Asked) -> Response<Body> {
             let answer = if is_same { reply(304, "", "", &[]) } else { reply(200, TEXT, pretty(&asked.told(flat)), &[]) };
             with_headers(answer, &[("etag", &quoted)])
         }
-        ["hostname"] if !flat => json_of(200, &[("hostname", json!(server.hostname))]),
+        ["hostname"] if !flat => json_of(200, &[("hostname", json!(server.told_hostname))]),
         ["env"] if !flat => json_of(200, &[("env", json!(server.env))]),
         ["dump", "request"] => reply(200, TEXT, dump(asked), &[]),
         _ => reply(404, TEXT, "404 page not found\n", &[("x-content-type-options", "nosniff")]),

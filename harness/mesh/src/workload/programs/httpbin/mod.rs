@@ -35,13 +35,18 @@ pub(crate) struct Httpbin {
     /// What `/env` tells: variables that begin with `HTTPBIN_ENV_`.
     env: BTreeMap<String, String>,
     hostname: String,
+    /// What `/hostname` tells.
+    told_hostname: String,
     dice: AtomicU64,
 }
 
 impl Httpbin {
     pub(crate) fn new(flavour: Flavour, env: &BTreeMap<String, String>, hostname: &str) -> Arc<Self> {
+        // Source: go-httpbin, `httpbin/cmd/cmd.go`: the machine's own name is told only where that is asked for.
+        let real = env.get("USE_REAL_HOSTNAME").is_some_and(|value| value == "1" || value == "true");
+        let told_hostname = if real { hostname } else { "go-httpbin" }.to_owned();
         let env = env.iter().filter(|(name, _)| name.starts_with("HTTPBIN_ENV_")).map(|(n, v)| (n.clone(), v.clone())).collect();
-        Arc::new(Self { flavour, env, hostname: hostname.to_owned(), dice: AtomicU64::new(0) })
+        Arc::new(Self { flavour, env, hostname: hostname.to_owned(), told_hostname, dice: AtomicU64::new(0) })
     }
 
     pub(crate) fn handler(self: Arc<Self>) -> Handler {

@@ -55,7 +55,7 @@ async fn small_answers() {
             "{\n  \"status_code\": 400,\n  \"error\": \"Bad Request\",\n  \"detail\": \"invalid status code: \\\"x\\\": strconv.Atoi: parsing \\\"x\\\": invalid syntax\"\n}\n",
         ),
         ("/env", 200, "{\n  \"env\": {\n    \"HTTPBIN_ENV_A\": \"b\"\n  }\n}\n"),
-        ("/hostname", 200, "{\n  \"hostname\": \"web-0\"\n}\n"),
+        ("/hostname", 200, "{\n  \"hostname\": \"go-httpbin\"\n}\n"),
         ("/ip", 200, "{\n  \"origin\": \"10.244.0.5\"\n}\n"),
         ("/user-agent", 200, "{\n  \"user-agent\": \"curl/8.17.0\"\n}\n"),
         ("/base64/aGVsbG8=", 200, "hello"),
@@ -83,6 +83,12 @@ async fn redirections_cookies_and_chosen_headers() {
     let (head, _) = get("/bytes/7").await;
     assert!(head.contains("Content-Length: 7"), "{head}");
     assert_eq!(get("/stream/2").await.1.lines().count(), 2);
+}
+
+#[tokio::test]
+async fn a_path_that_is_not_clean_is_sent_to_the_clean_one() {
+    let (head, _) = get("/anything//x/?a=b").await;
+    assert!(head.contains("307") && head.contains("Location: /anything/x/?a=b"), "{head}");
 }
 
 #[tokio::test]

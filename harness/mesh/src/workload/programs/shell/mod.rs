@@ -99,7 +99,7 @@ pub(super) async fn run(container: &Container, args: &[String], streams: &Stream
         program = String::from_utf8_lossy(&streams.stdin.read_all().await).into_owned();
     }
     let mut shell = Shell {
-        container: container.clone(),
+        container: Container { files: container.files.of_new_process(), ..container.clone() },
         variables: container.env.clone(),
         exported: container.env.keys().cloned().collect(),
         name,
@@ -151,7 +151,7 @@ impl Shell {
     /// A shell of its own that begins as this one is.
     fn fork(&self) -> Self {
         Self {
-            container: self.container.clone(),
+            container: Container { files: self.container.files.of_new_process(), ..self.container.clone() },
             variables: self.variables.clone(),
             exported: self.exported.clone(),
             name: self.name.clone(),

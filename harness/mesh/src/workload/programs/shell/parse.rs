@@ -336,12 +336,15 @@ impl Parser {
         }
         self.at += digits.len();
         let descriptor: Option<u32> = digits.parse().ok();
-        for unknown in ["<<<", "<<", "<>", "<(", ">("] {
+        let both = self.eat("<>");
+        for unknown in ["<<<", "<<", "<(", ">("] {
             if self.eat(unknown) {
                 return Err(missing(unknown));
             }
         }
-        let (input, append) = if self.eat(">>") {
+        let (input, append) = if both {
+            (true, false)
+        } else if self.eat(">>") {
             (false, true)
         } else if self.eat(">|") || self.eat(">") {
             (false, false)
@@ -350,22 +353,31 @@ impl Parser {
             (true, false)
         };
         let descriptor = descriptor.unwrap_or(u32::from(!input));
-        if descriptor > 2 {
+        // What a program may open beyond its streams is one file to read and write, by `exec`.
+        if descriptor > 9 || (descriptor > 2 && !both && self.peek() != Some('&')) {
             return Err(missing(&format!("file descriptor {descriptor}")));
         }
-        if self.eat("&") {
+        if both && descriptor < 3 {
+            return Err(missing("<> of a standard stream"));
+        }
+        if !both && self.eat("&") {
             let to: String = self.text.iter().skip(self.at).take_while(|c| c.is_ascii_digit() || **c == '-').collect();
             self.at += to.len();
             let target = match to.as_str() {
                 "-" => Target::Closed,
-                "0" | "1" | "2" => Target::Descriptor(to.parse().unwrap_or(1)),
+                "0" | "1" | "2" if descriptor < 3 => Target::Descriptor(to.parse().unwrap_or(1)),
+                "3" | "4" | "5" | "6" | "7" | "8" | "9" if !input && descriptor < 3 => Target::Descriptor(to.parse().unwrap_or(1)),
                 _ => return Err(missing(&format!(">&{to}"))),
             };
             return Ok(Some(Redirect { descriptor, target }));
         }
         self.blanks(false);
         let word = self.word()?.ok_or_else(|| self.unexpected())?;
-        let target = if input { Target::Read(word) } else { Target::Write { word, append } };
+        let target = match (both, input) {
+            (true, _) => Target::Both(word),
+            (false, true) => Target::Read(word),
+            (false, false) => Target::Write { word, append },
+        };
         Ok(Some(Redirect { descriptor, target }))
     }
 

@@ -163,7 +163,7 @@ impl Shell {
                         tokio::task::yield_now().await;
                     }
                 }
-                Command::Redirected(inner, redirects) => match self.redirect(redirects, streams).await {
+                Command::Redirected(inner, redirects) => match self.redirect(redirects, false, streams).await {
                     Ok(streams) => self.command(inner, &streams).await,
                     Err(Broken(why)) => {
                         self.complain(streams, &why);
@@ -223,7 +223,9 @@ impl Shell {
                 Err(Broken(why)) => return self.broken(streams, &why),
             }
         }
-        let redirected = match self.redirect(&simple.redirects, streams).await {
+        // What `exec` alone opens stays open.
+        let lasting = words.len() == 1 && words.first().is_some_and(|name| name == "exec");
+        let redirected = match self.redirect(&simple.redirects, lasting, streams).await {
             Ok(streams) => streams,
             Err(Broken(why)) => {
                 self.complain(streams, &why);
@@ -262,10 +264,34 @@ impl Shell {
         }
     }
 
-    async fn redirect(&mut self, redirects: &[Redirect], streams: &Streams) -> Result<Streams, Broken> {
+    async fn redirect(&mut self, redirects: &[Redirect], lasting: bool, streams: &Streams) -> Result<Streams, Broken> {
         let mut out = streams.clone();
         for redirect in redirects {
+            let number = redirect.descriptor;
+            if number > 2 && !lasting {
+                return Err(Broken(format!("file descriptor {number} but by exec: this simulated shell does not have it")));
+            }
             match &redirect.target {
+                Target::Both(word) => {
+                    let path = self.one(word, streams).await?;
+                    // Writing goes on where reading stopped, which is the end only of a file that has nothing.
+                    if self.container.files.read(&path).is_ok_and(|data| !data.is_empty()) {
+                        return Err(Broken(format!("{number}<> of a file that is not empty: this simulated shell does not have it")));
+                    }
+                    self.container.files.open(number, &path).map_err(|error| Broken(format!("can't create {path}: {error}")))?;
+                }
+                Target::Closed if number > 2 => self.container.files.close(number),
+                Target::Descriptor(from) if *from > 2 => {
+                    let (files, path) = (self.container.files.clone(), format!("/proc/self/fd/{from}"));
+                    if files.read(&path).is_err() {
+                        return Err(Broken(format!("{from}: Bad file descriptor")));
+                    }
+                    let to = Out::new(move |bytes| files.write(&path, bytes, true).is_ok());
+                    if number == 0 {
+                        return Err(Broken(format!("<&{from}: this simulated shell does not have it")));
+                    }
+                    assign(&mut out, number, to);
+                }
                 Target::Read(word) => {
                     let path = self.one(word, streams).await?;
                     out.stdin = match path.as_str() {

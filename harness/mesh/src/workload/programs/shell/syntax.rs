@@ -50,7 +50,12 @@ pub(super) struct Redirect {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Target {
     Read(Word),
-    Write { word: Word, append: bool },
+    /// To read and to write.
+    Both(Word),
+    Write {
+        word: Word,
+        append: bool,
+    },
     Descriptor(u32),
     Closed,
 }

@@ -1,6 +1,7 @@
 //! The shell, as people use it.
 
 use crate::workload::programs::testing::{container, run};
+use crate::workload::programs::{Out, Streams, exec};
 
 async fn sh(text: &str) -> (i32, String, String) {
     run(&container(), &["sh", "-c", text]).await
@@ -38,6 +39,26 @@ async fn files_and_streams_are_redirected() {
     assert_eq!(out("cat /nosuch 2>/dev/null || echo none; echo e 2>&1 >/dev/null").await, "none\n");
     assert_eq!(out("cat /nosuch > /tmp/y 2>&1; cat /tmp/y").await, "cat: can't open '/nosuch': No such file or directory\n");
     assert_eq!(sh("echo x > /nosuch/y").await, (1, String::new(), "sh: can't create /nosuch/y: No such file or directory\n".to_owned()));
+}
+
+/// As the harness hands a certificate over: by standard input, into a file that has lost its name.
+#[tokio::test]
+async fn a_file_without_a_name_is_written_and_read_twice() {
+    let script = "umask 077; f=$(mktemp /dev/shm/gp.XXXXXX 2>/dev/null || mktemp) && exec 3<>\"$f\" && rm \"$f\" && head -c 6 >&3 && exec \"$@\" </dev/null";
+    let (given, kept) = crate::workload::programs::pipe();
+    given.write("SECRETmore");
+    let ((stdout, read), (stderr, _)) = (Out::kept(), Out::kept());
+    let container = container();
+    let words = ["sh", "-c", script, "sh", "cat", "/proc/self/fd/3", "/proc/self/fd/3"].map(str::to_owned);
+    let streams = Streams { stdin: kept, stdout, stderr };
+    // The pipe stays open.
+    assert_eq!(exec(&container, &words, &streams).await, Ok(0));
+    drop(given);
+    assert_eq!(read.lock().unwrap().as_slice(), b"SECRETSECRET");
+    assert_eq!(run(&container, &["ls", "/tmp"]).await.1, "");
+    assert_eq!(run(&container, &["cat", "/proc/self/fd/3"]).await.0, 1);
+    assert_eq!(sh("echo x >&3").await, (1, String::new(), "sh: 3: Bad file descriptor\n".to_owned()));
+    assert_eq!(out("exec 3<>/tmp/x; echo a >&3; (exec 3>&-; echo b >&3) 2>/dev/null; cat /tmp/x").await, "a\n");
 }
 
 #[tokio::test]

@@ -100,6 +100,18 @@ pub(super) async fn cut_lines(container: &Container, name: &str, given: &Given, 
         }
         return 0;
     }
+    if name == "head" && given.words.is_empty() && by_bytes && !count.starts_with('-') {
+        let mut left = number;
+        while left > 0 {
+            let Some(bytes) = streams.stdin.read_some().await else { break };
+            let taken = bytes.get(..left.min(bytes.len())).unwrap_or_default();
+            left -= taken.len();
+            if !streams.stdout.write(taken) {
+                break;
+            }
+        }
+        return 0;
+    }
     let (data, whole) = input(container, name, &given.words, streams).await;
     let pieces: Vec<&[u8]> = if by_bytes { data.chunks(1).collect() } else { data.split_inclusive(|b| *b == b'\n').collect() };
     let all = pieces.len();
