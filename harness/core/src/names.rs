@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// Why a name was refused: what was given and what would have been accepted.
@@ -29,8 +30,9 @@ pub fn is_dns_subdomain(s: &str) -> bool {
 }
 
 /// Where a scenario lives below the scenarios root, with `/` between parts: `20-egress/dual-gateway`.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(try_from = "String", into = "String")]
+#[schemars(with = "String")]
 pub struct ScenarioId(String);
 
 impl ScenarioId {
@@ -58,8 +60,9 @@ impl ScenarioId {
 }
 
 /// `NAMESPACE/NAME`: a workload (Deployment), a gateway, a secret or a ConfigMap in its namespace.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(try_from = "String", into = "String")]
+#[schemars(with = "String")]
 pub struct Namespaced {
     /// The namespace, an RFC 1123 label.
     pub namespace: String,

@@ -4,8 +4,10 @@
 //! of a state are applied; [`mutations`] lists the departures that a scenario's checks have to notice.
 
 mod mutate;
+mod mutate_gateway;
 mod order;
 mod refs;
+mod select;
 pub(crate) mod state;
 #[cfg(test)]
 mod tests;
@@ -15,6 +17,7 @@ use std::sync::Arc;
 
 pub use mutate::{Mutation, mutations};
 pub use order::{Known, Waves, apply_waves, dangling};
+pub use select::{Shard, Tags};
 pub use state::{StateError, StateObjects, apply_edit, changed, objects_in};
 
 use crate::names::ScenarioId;
@@ -31,6 +34,19 @@ pub struct Plan {
     pub outside: Vec<OutsideHost>,
     /// Secrets that they declare, sorted.
     pub certificates: Vec<Certificate>,
+    /// Selected checks that are not asked, since `exceptions.yaml` says so of them, or of a scenario that they stand on.
+    pub skipped: Vec<SkippedCheck>,
+}
+
+/// A selected check that is not asked.
+#[derive(Debug, Clone)]
+pub struct SkippedCheck {
+    /// Its scenario.
+    pub scenario: Arc<Scenario>,
+    /// Its place among the scenario's checks.
+    pub check: usize,
+    /// Why, for people.
+    pub reason: String,
 }
 
 /// A scenario, its selected checks, and what stands beneath it.
@@ -71,7 +87,7 @@ pub struct Stage {
     pub checks: Vec<usize>,
 }
 
-/// Plans the checks that `selected` picks by scenario and name.
+/// Plans the checks that `selected` picks by scenario and name, but for those that are to be skipped.
 pub fn plan(catalogue: &Catalogue, selected: &dyn Fn(&ScenarioId, &str) -> bool) -> Plan {
     let shared: BTreeMap<&ScenarioId, Arc<Scenario>> = catalogue.scenarios.iter().map(|s| (&s.id, Arc::new(s.clone()))).collect();
     let mut order: Vec<&Scenario> = Vec::new();
@@ -83,7 +99,14 @@ pub fn plan(catalogue: &Catalogue, selected: &dyn Fn(&ScenarioId, &str) -> bool)
     let mut plan = Plan::default();
     let (mut gateways, mut outside, mut certificates) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
     for scenario in order {
-        let stages = stages(scenario, selected);
+        let whole = without(scenario, &catalogue.beneath(scenario));
+        let reason = |check: &str| whole.clone().or_else(|| scenario.exceptions.skipped.get(check).cloned());
+        for (check, about) in scenario.checks.iter().enumerate().filter(|(_, c)| selected(&scenario.id, &c.name)) {
+            if let Some(reason) = reason(&about.name) {
+                plan.skipped.push(SkippedCheck { scenario: Arc::clone(&shared[&scenario.id]), check, reason });
+            }
+        }
+        let stages = stages(scenario, &|id, check| selected(id, check) && reason(check).is_none());
         if stages.is_empty() {
             continue;
         }
@@ -100,6 +123,12 @@ pub fn plan(catalogue: &Catalogue, selected: &dyn Fn(&ScenarioId, &str) -> bool)
     plan.outside = outside.into_values().collect();
     plan.certificates = certificates.into_values().collect();
     plan
+}
+
+/// Why a scenario cannot be brought up, where it or one that it stands on is skipped as a whole.
+fn without(scenario: &Scenario, beneath: &[&Scenario]) -> Option<String> {
+    let needed = || beneath.iter().find_map(|s| Some(format!("it needs `{}`, which is skipped: {}", s.id, s.exceptions.whole.as_ref()?)));
+    scenario.exceptions.whole.clone().or_else(needed)
 }
 
 /// From nothing to something, then intact, then the departures.

@@ -6,7 +6,8 @@ use std::collections::BTreeSet;
 
 use serde_json::{Map, Value, json};
 
-use super::refs::{ISTIO, walk};
+use super::mutate_gateway;
+use super::refs::{GATEWAY_API, ISTIO, walk};
 use super::state::changed;
 use crate::scenario::{Change, Edit, KubeObject, Scenario};
 
@@ -32,8 +33,9 @@ pub fn mutations(scenario: &Scenario) -> Vec<Mutation> {
             changes: vec![Change::Without { file: manifest.file.clone() }],
         });
         for object in &manifest.objects {
-            let mut bends = Bends { object, out: Vec::new() };
+            let mut bends = Bends::of(object);
             match (object.key.group(), object.key.kind.as_str()) {
+                (GATEWAY_API, _) => mutate_gateway::bend(&mut bends),
                 (ISTIO, "Gateway") => bends.gateway(),
                 (ISTIO, "VirtualService") => bends.virtual_service(),
                 (ISTIO, "DestinationRule") => bends.destination_rule(),
@@ -49,13 +51,14 @@ pub fn mutations(scenario: &Scenario) -> Vec<Mutation> {
     out
 }
 
-struct Bends<'o> {
+/// An object, and how it was bent.
+pub(super) struct Bends<'o> {
     object: &'o KubeObject,
-    out: Vec<Mutation>,
+    pub(super) out: Vec<Mutation>,
 }
 
 /// `x.org` → `bent-x.org`, also behind a `*.` or a `namespace/`.
-fn bent_host(host: &str) -> String {
+pub(super) fn bent_host(host: &str) -> String {
     if let Some((namespace, host)) = host.split_once('/') {
         return format!("{namespace}/{}", bent_host(host));
     }
@@ -67,7 +70,7 @@ fn bent_host(host: &str) -> String {
 }
 
 /// The next port, or the one before the last possible.
-fn bent_port(port: u64) -> u64 {
+pub(super) fn bent_port(port: u64) -> u64 {
     if port >= 65535 { 65534 } else { port + 1 }
 }
 
@@ -79,12 +82,20 @@ fn short(value: &Value) -> String {
     value.as_str().map_or_else(|| value.to_string(), str::to_owned)
 }
 
-impl Bends<'_> {
+impl<'o> Bends<'o> {
+    pub(super) fn of(object: &'o KubeObject) -> Self {
+        Self { object, out: Vec::new() }
+    }
+
+    pub(super) fn kind(&self) -> &'o str {
+        &self.object.key.kind
+    }
+
     fn text(&self, pointer: &str) -> Option<&str> {
         self.object.value.pointer(pointer).and_then(Value::as_str)
     }
 
-    fn list(&self, pointer: &str) -> &[Value] {
+    pub(super) fn list(&self, pointer: &str) -> &[Value] {
         self.object.value.pointer(pointer).and_then(Value::as_array).map_or(&[], Vec::as_slice)
     }
 
@@ -97,7 +108,7 @@ impl Bends<'_> {
     }
 
     /// One field gets another value.
-    fn bend(&mut self, pointer: &str, to: impl Into<Value>) {
+    pub(super) fn bend(&mut self, pointer: &str, to: impl Into<Value>) {
         self.bend_with(pointer, to, Vec::new());
     }
 
@@ -127,7 +138,7 @@ impl Bends<'_> {
     }
 
     /// Calls back with pointer, its parts after `spec`, and the value, for text and for numbers.
-    fn each(&mut self, mut visit: impl FnMut(&mut Self, &str, &[&str], &str, Option<u64>)) {
+    pub(super) fn each(&mut self, mut visit: impl FnMut(&mut Self, &str, &[&str], &str, Option<u64>)) {
         for (pointer, value) in self.leaves() {
             let parts: Vec<&str> = pointer.split('/').skip(2).collect();
             visit(self, &pointer, &parts, value.as_str().unwrap_or_default(), value.as_u64());
@@ -336,9 +347,21 @@ fn compete(a: &Value, b: &Value) -> bool {
         Some(all)
     };
     match (gateways(a), gateways(b)) {
-        (Some(a), Some(b)) => !a.is_disjoint(&b),
-        _ => true,
+        (Some(a), Some(b)) if a.is_disjoint(&b) => false,
+        _ => !for_others(a, b),
     }
+}
+
+/// Whether no workload has the labels of both routes: each match of one wants another value of some label than each of the other.
+fn for_others(a: &Value, b: &Value) -> bool {
+    let matches = |route: &Value| route.get("match").and_then(Value::as_array).cloned().unwrap_or_default();
+    let labels = |one: &Value| one.get("sourceLabels").and_then(Value::as_object).cloned().unwrap_or_default();
+    let differ = |a: &Value, b: &Value| {
+        let others = labels(b);
+        labels(a).iter().any(|(key, value)| others.get(key).is_some_and(|other| other != value))
+    };
+    let (a, b) = (matches(a), matches(b));
+    !a.is_empty() && !b.is_empty() && a.iter().all(|a| b.iter().all(|b| differ(a, b)))
 }
 
 /// Destination and weight: what every kind of route has.
@@ -346,4 +369,26 @@ fn plain_destination(old: &Value) -> Option<Value> {
     let mut kept = old.as_object()?.clone();
     kept.retain(|key, _| ["destination", "weight"].contains(&key.as_str()));
     Some(Value::Object(kept))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn routes_of_different_workloads_do_not_compete() {
+        let route = |labels: Value| json!({"match": [{"port": 443, "sourceLabels": labels}]});
+        let (a, b) = (route(json!({"app": "a"})), route(json!({"app": "b", "tier": "x"})));
+        assert!(!compete(&a, &b) && compete(&a, &a));
+        assert!(compete(&a, &route(json!({"tier": "x"}))), "a workload may have both");
+        assert!(compete(&a, &json!({"match": [{"port": 443}]})) && compete(&a, &json!({})));
+        let either = json!({"match": [{"sourceLabels": {"app": "b"}}, {"sourceLabels": {"app": "a"}}]});
+        assert!(compete(&a, &either));
+    }
+
+    #[test]
+    fn routes_of_different_gateways_do_not_compete() {
+        let of = |gateway: &str| json!({"match": [{"gateways": [gateway]}]});
+        assert!(!compete(&of("mesh"), &of("g")) && compete(&of("g"), &of("g")) && compete(&of("g"), &json!({})));
+    }
 }

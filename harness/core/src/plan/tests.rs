@@ -96,6 +96,29 @@ fn needs_come_first_and_nothing_comes_before_something() {
     assert!(none.scenarios.is_empty() && none.gateways.is_empty());
 }
 
+#[test]
+fn what_is_skipped_is_not_planned_and_neither_is_what_stands_on_it() {
+    let files = [
+        ("a/scenario.yaml", "title: t\ngateways: [{at: gw/a}]\nchecks: [{name: one, proves: p, versions: , expect: {agree: true}}]\n"),
+        ("b/scenario.yaml", "title: t\nneeds: [a]\nchecks: [{name: one, proves: p, versions: , expect: {agree: true}}]\n"),
+        (
+            "c/scenario.yaml",
+            "title: t\nchecks: [{name: one, proves: p, versions: , expect: {agree: true}}, {name: two, proves: p, versions: , expect: {agree: true}}]\n",
+        ),
+        ("exceptions.yaml", "skip:\n- {scenario: a, reason: no image}\n- {check: 'c::two', reason: r}\n"),
+    ];
+    let catalogue = load(&files);
+    assert_eq!(catalogue.mistakes().map(ToString::to_string).collect::<Vec<_>>(), Vec::<String>::new());
+    let all = plan(&catalogue, &|_, _| true);
+    assert_eq!(shown(&all), ["c on []: intact[0]"]);
+    assert!(all.gateways.is_empty(), "a gateway of a skipped scenario is not brought up");
+    let skipped: Vec<String> =
+        all.skipped.iter().map(|s| format!("{}::{}: {}", s.scenario.id, s.scenario.checks[s.check].name, s.reason)).collect();
+    assert_eq!(skipped, ["a::one: no image", "b::one: it needs `a`, which is skipped: no image", "c::two: r"]);
+    // Only what was selected is told of.
+    assert_eq!(plan(&catalogue, &|id, _| id.as_str() == "b").skipped.len(), 1);
+}
+
 fn keys(objects: &[KubeObject]) -> Vec<Vec<String>> {
     let refs: Vec<_> = objects.iter().collect();
     apply_waves(&refs).waves.iter().map(|w| w.iter().map(|i| objects[*i].key.to_string()).collect()).collect()

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::diagnose::{Mistake, Source};
+use super::exceptions::{self, EXCEPTIONS_FILE, Ending};
 use super::read::{Draft, read};
 use super::rules;
 use super::types::{Gateway, GatewayService, Scenario};
@@ -21,6 +22,8 @@ pub struct Catalogue {
     pub broken: Vec<BrokenScenario>,
     /// Mistakes that belong to no scenario.
     pub root_mistakes: Vec<Mistake>,
+    /// Entries of `exceptions.yaml` that end on a day, in the order written; see [`Catalogue::expired`].
+    pub ending: Vec<Ending>,
 }
 
 /// A scenario that cannot be run, and why.
@@ -132,6 +135,7 @@ pub(super) fn catalogue_of(tree: Tree) -> Catalogue {
         let mistake = Mistake::of_file(tree.shown(SCENARIO_FILE), "the scenarios folder is itself a scenario", Some(help));
         return Catalogue { root_mistakes: vec![mistake], ..Catalogue::default() };
     }
+    let excepted = tree.files.get(EXCEPTIONS_FILE).map(|text| Source { file: tree.shown(EXCEPTIONS_FILE).into(), text: Arc::clone(text) });
     let mut root_mistakes = Vec::new();
     let mut drafts: BTreeMap<ScenarioId, Draft> = BTreeMap::new();
     let mut files: BTreeMap<ScenarioId, BTreeMap<String, Source>> = BTreeMap::new();
@@ -165,7 +169,7 @@ pub(super) fn catalogue_of(tree: Tree) -> Catalogue {
     let mut lost: Vec<(ScenarioId, Mistake)> = Vec::new();
     for (path, text) in &tree.files {
         let name = path.rsplit('/').next().unwrap_or(path);
-        if name == SCENARIO_FILE {
+        if name == SCENARIO_FILE || path == EXCEPTIONS_FILE {
             continue;
         }
         let misnamed = name == "scenario.yml";
@@ -212,6 +216,9 @@ pub(super) fn catalogue_of(tree: Tree) -> Catalogue {
             mistakes.sort_by(|a, b| (a.file != *own, &a.file, a.line, a.column).cmp(&(b.file != *own, &b.file, b.line, b.column)));
             catalogue.broken.push(BrokenScenario { id, mistakes });
         }
+    }
+    if let Some(source) = excepted {
+        exceptions::apply(&mut catalogue, source);
     }
     catalogue
 }

@@ -1,6 +1,7 @@
 //! Manifest files → Kubernetes objects, with every mistake and its place.
 
 use super::diagnose::{Mistake, Source};
+use super::made::Made;
 use super::reader::Reader;
 use super::types::{KubeObject, Manifest};
 use super::yaml::{self, Kind, Node};
@@ -143,11 +144,13 @@ fn object(reader: &mut Reader, node: &Node, found: &mut Vec<(KubeObject, std::op
     } else if !cluster_scoped && key.namespace.is_none() && NAMESPACED_GROUPS.contains(&key.group()) {
         reader.wrong_help(at.clone(), format!("{key} does not say its namespace"), "add `metadata.namespace`");
     }
-    if key.kind == "Secret" && ["data", "stringData"].iter().any(|d| node.get(d).is_some_and(|d| d.get("tls.key").is_some())) {
+    let is_made = |data: &str, key: &Node| data == "stringData" && key.scalar().and_then(Made::parse).is_some();
+    let kept = |data: &str| node.get(data).and_then(|d| d.get("tls.key")).is_some_and(|key| !is_made(data, key));
+    if key.kind == "Secret" && ["data", "stringData"].into_iter().any(kept) {
         reader.wrong_help(
             at.clone(),
             "a private key is kept in a manifest",
-            "declare the secret under `certificates`; it is generated for each run",
+            "declare the secret under `certificates`; it is generated for each run, and `$(key:NAMESPACE/NAME)` takes its key",
         );
     }
     if reader.mistakes.len() == before {

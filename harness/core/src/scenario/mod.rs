@@ -4,9 +4,12 @@
 
 mod cluster_values;
 mod diagnose;
+mod exceptions;
 mod load;
+mod made;
 mod manifest;
 mod raw;
+mod raw_exceptions;
 mod raw_values;
 mod read;
 mod read_check;
@@ -21,7 +24,9 @@ mod yaml;
 
 pub use cluster_values::{ClusterValues, GatewayValues};
 pub use diagnose::{Mistake, closest};
+pub use exceptions::{Ending, Exceptions, Quarantine};
 pub use load::{BrokenScenario, Catalogue, default_gateways, load_catalogue};
+pub use made::{Made, made_in};
 pub use remap::remap;
-pub use schema::schema;
+pub use schema::{exceptions_schema, schema};
 pub use types::*;

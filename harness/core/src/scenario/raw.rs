@@ -169,7 +169,7 @@ pub(super) struct ScaleFile {
 }
 
 /// One probe and what is expected of it. Exactly one of `exec`, `http`, `logs`, `proxyConfig`, `analyze`,
-/// `pods`, `proxyStatus`, `versions` is given, and `expect` fits it.
+/// `pods`, `proxyStatus`, `versions`, `object` is given, and `expect` fits it.
 #[derive(JsonSchema)]
 #[schemars(rename_all = "camelCase", deny_unknown_fields, extend("oneOf" = fitting()))]
 pub(super) struct CheckFile {
@@ -195,6 +195,8 @@ pub(super) struct CheckFile {
     pub proxy_status: Option<NoSettings>,
     /// Versions of client, control plane and proxies.
     pub versions: Option<NoSettings>,
+    /// An object of the Kubernetes API as it stands, its status included.
+    pub object: Option<ObjectFile>,
     /// The answer wanted. Every field that is given must hold; at least one is.
     pub expect: ExpectFile,
 }
@@ -209,6 +211,7 @@ pub(super) const PROBES: &[(&str, &str)] = &[
     ("pods", "PodsExpectFile"),
     ("proxyStatus", "SyncExpectFile"),
     ("versions", "VersionsExpectFile"),
+    ("object", "ConfigExpectFile"),
 ];
 
 fn fitting() -> Value {
@@ -315,6 +318,18 @@ pub(super) struct PodsFile {
     pub of: Vec<NamespacedName>,
 }
 
+/// An object of the Kubernetes API. What controllers write into it is waited for, a few seconds at most.
+#[derive(JsonSchema)]
+#[schemars(rename_all = "camelCase", deny_unknown_fields)]
+pub(super) struct ObjectFile {
+    /// `GROUP/VERSION`, or `v1` for the core group.
+    pub api_version: Text,
+    /// The kind, such as `HTTPRoute`.
+    pub kind: Text,
+    /// `NAMESPACE/NAME`, or `NAME` alone where the kind has no namespace.
+    pub name: Text,
+}
+
 /// A probe without settings: `{}`.
 #[derive(JsonSchema)]
 #[schemars(deny_unknown_fields)]
@@ -402,6 +417,8 @@ pub(super) enum CertificateExpectFile {
 pub(super) struct HopFile {
     /// `NAMESPACE/NAME` of the proxy's Deployment.
     pub proxy: NamespacedName,
+    /// Method, path and protocol of the request in the log, such as `GET /get HTTP/2`; `- - -` for TCP.
+    pub request: Option<Text>,
     /// The upstream cluster, such as `outbound|443||httpbin.org`.
     pub cluster: Option<Text>,
     /// The response flags; `-` for none.
@@ -428,7 +445,7 @@ pub(super) struct LogsExpectFile {
     pub lacks: Option<OneOrMany<TextPattern>>,
 }
 
-/// Of `proxyConfig`, in every replica.
+/// Of `proxyConfig`, in every replica, and of `object`.
 #[derive(JsonSchema)]
 #[schemars(rename_all = "camelCase", deny_unknown_fields, extend("minProperties" = 1))]
 pub(super) struct ConfigExpectFile {
@@ -437,7 +454,7 @@ pub(super) struct ConfigExpectFile {
     /// Some entry has that name.
     pub present: Option<bool>,
     /// Partial structures that some entry has: maps by subset, and each element of a list matches some
-    /// element there. Names are Envoy's own (snake case).
+    /// element there. In a proxy, names are Envoy's own (snake case).
     pub contains: Option<OneOrMany<Structure>>,
     /// Partial structures that must not be there.
     pub lacks: Option<OneOrMany<Structure>>,

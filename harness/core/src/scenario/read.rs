@@ -5,6 +5,7 @@ use std::ops::Range;
 use std::path::PathBuf;
 
 use super::diagnose::Source;
+use super::exceptions::Exceptions;
 use super::raw;
 use super::read_check::read_check;
 use super::reader::{Fields, Reader, ticked};
@@ -101,6 +102,7 @@ fn empty(id: ScenarioId, dir: PathBuf) -> Scenario {
         might_be_missing: Vec::new(),
         next_work: Vec::new(),
         corrections: Vec::new(),
+        exceptions: Exceptions::default(),
     }
 }
 

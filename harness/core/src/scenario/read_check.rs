@@ -11,7 +11,7 @@ use super::read::{Wanted, texts};
 use super::reader::{Fields, Reader, ticked};
 use super::types::*;
 use super::yaml::{Kind, Node};
-use crate::names::{HostName, Namespaced};
+use crate::names::{HostName, Namespaced, ObjectKey};
 
 type Wants = Vec<(Range<usize>, Wanted)>;
 
@@ -36,7 +36,8 @@ pub(super) fn read_check(r: &mut Reader, fields: &Fields<'_>, wants: &mut Wants)
     let expect = fields.get("expect").and_then(|expect| match name {
         "exec" | "http" => call(r, expect, name, probe.as_ref(), wants),
         "logs" => logs(r, expect),
-        "proxyConfig" => config(r, expect),
+        "proxyConfig" => config(r, expect, name).map(Expectation::Config),
+        "object" => config(r, expect, name).map(Expectation::Object),
         "analyze" => analysis(r, expect),
         "pods" => pods(r, expect),
         "proxyStatus" => sync(r, expect, wants),
@@ -127,6 +128,13 @@ fn probe(r: &mut Reader, name: &str, node: &Node, wants: &mut Wants) -> Option<P
             not_empty(r, &fields, "of", workloads.is_empty());
             Some(Probe::Pods { workloads })
         }
+        "object" => {
+            let fields = r.fields::<raw::ObjectFile>(node, "`object`")?;
+            let (api_version, kind) = (optional_line(r, &fields, "apiVersion"), optional_line(r, &fields, "kind"));
+            let name = object_name(r, fields.get("name")?, wants);
+            let (namespace, name) = name?;
+            Some(Probe::Object(ObjectKey { api_version: api_version?, kind: kind?, namespace, name }))
+        }
         _ => {
             if !node.is_null() {
                 r.fields::<raw::NoSettings>(node, &format!("`{name}`"))?;
@@ -134,6 +142,17 @@ fn probe(r: &mut Reader, name: &str, node: &Node, wants: &mut Wants) -> Option<P
             Some(if name == "versions" { Probe::Versions } else { Probe::ProxyStatus })
         }
     }
+}
+
+/// `NAMESPACE/NAME`, or `NAME` alone.
+fn object_name(r: &mut Reader, node: &Node, wants: &mut Wants) -> Option<(Option<String>, String)> {
+    let text = r.line(node, "`name`")?;
+    if !text.contains('/') {
+        return Some((None, text));
+    }
+    let Namespaced { namespace, name } = r.name(node, "`name`")?;
+    wants.push((node.point(), Wanted::Namespace(namespace.clone())));
+    Some((Some(namespace), name))
 }
 
 fn not_empty(r: &mut Reader, fields: &Fields<'_>, key: &str, empty: bool) {
@@ -337,6 +356,7 @@ fn route_shorthand(r: &mut Reader, fields: &Fields<'_>, probe: Option<&Probe>, o
     match probe {
         Some(Probe::Http(HttpProbe { gateway: Some(gateway), .. })) => out.path.extend(route.map(|route| HopExpect {
             proxy: gateway.clone(),
+            request: None,
             cluster: None,
             flags: None,
             route: Some(route),
@@ -421,9 +441,9 @@ fn hop(r: &mut Reader, node: &Node, wants: &mut Wants) -> Option<HopExpect> {
     let fields = r.fields::<raw::HopFile>(node, "a hop of `path`")?;
     let mut pattern = |key: &str| optional_line(r, &fields, key);
     let (cluster, flags, route, sni) = (pattern("cluster"), pattern("flags"), pattern("route"), pattern("sni"));
-    let (details, termination) = (pattern("details"), pattern("termination"));
+    let (request, details, termination) = (pattern("request"), pattern("details"), pattern("termination"));
     let code = fields.get("code").and_then(|n| r.number(n, "`code`", "a code such as 200, or 0 for TCP"));
-    Some(HopExpect { proxy: workload(r, &fields, "proxy", wants)?, cluster, flags, route, sni, details, termination, code })
+    Some(HopExpect { proxy: workload(r, &fields, "proxy", wants)?, request, cluster, flags, route, sni, details, termination, code })
 }
 
 fn text_match(r: &mut Reader, fields: &Fields<'_>, key: &str) -> Option<TextMatch> {
@@ -480,9 +500,9 @@ fn logs(r: &mut Reader, node: &Node) -> Option<Expectation> {
     Some(Expectation::Logs(out))
 }
 
-fn config(r: &mut Reader, node: &Node) -> Option<Expectation> {
+fn config(r: &mut Reader, node: &Node, probe: &str) -> Option<ConfigExpect> {
     let before = r.mistakes.len();
-    let fields = expectation::<raw::ConfigExpectFile>(r, node, "proxyConfig")?;
+    let fields = expectation::<raw::ConfigExpectFile>(r, node, probe)?;
     let (absent, present) = (r.only_true(&fields, "absent"), r.only_true(&fields, "present"));
     let mut list = |key: &str| -> Vec<Value> {
         let items = fields.get(key).map_or(&[][..], |n| r.list_or_one(n, &format!("`{key}`")));
@@ -493,7 +513,7 @@ fn config(r: &mut Reader, node: &Node) -> Option<Expectation> {
                 _ => r.wrong_help(
                     item.point(),
                     format!("`{key}` cannot be {}", item.called()),
-                    "expected a structure with at least one field of Envoy's, such as `{name: …}`",
+                    "expected a structure with at least one field, such as `{name: …}`",
                 ),
             }
         }
@@ -504,13 +524,13 @@ fn config(r: &mut Reader, node: &Node) -> Option<Expectation> {
         if fields.has("present") || fields.has("contains") || fields.has("lacks") {
             r.wrong_help(fields.at.clone(), "`absent` stands alone", "what is not there has no content");
         }
-        return Some(Expectation::Config(ConfigExpect::Absent));
+        return Some(ConfigExpect::Absent);
     }
     if !present && contains.is_empty() && lacks.is_empty() {
         nothing(r, node, before);
         return None;
     }
-    Some(Expectation::Config(ConfigExpect::Present { contains, lacks }))
+    Some(ConfigExpect::Present { contains, lacks })
 }
 
 fn analysis(r: &mut Reader, node: &Node) -> Option<Expectation> {

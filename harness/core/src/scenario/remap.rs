@@ -27,7 +27,12 @@ const ISTIO_KINDS_WITH_SELECTOR: [&str; 2] = ["/spec/selector/matchLabels", "/sp
 pub fn remap(catalogue: &Catalogue, values: &ClusterValues) -> Catalogue {
     let words = Words::of(catalogue, values);
     let scenarios = catalogue.scenarios.iter().map(|s| words.scenario(s)).collect();
-    Catalogue { scenarios, broken: catalogue.broken.clone(), root_mistakes: catalogue.root_mistakes.clone() }
+    Catalogue {
+        scenarios,
+        broken: catalogue.broken.clone(),
+        root_mistakes: catalogue.root_mistakes.clone(),
+        ending: catalogue.ending.clone(),
+    }
 }
 
 /// One gateway: ours, and what it is in the cluster.
@@ -297,7 +302,7 @@ impl<'v> Words<'v> {
                 Probe::Analyze { namespaces: all }
             }
             Probe::Pods { workloads } => Probe::Pods { workloads: workloads.iter().map(|w| self.workload(w)).collect() },
-            same @ (Probe::ProxyStatus | Probe::Versions) => same,
+            same @ (Probe::ProxyStatus | Probe::Versions | Probe::Object(_)) => same,
         }
     }
 
@@ -394,7 +399,7 @@ fn workloads_of(check: &Check) -> Vec<Namespaced> {
         Probe::Logs(p) => vec![p.workload.clone()],
         Probe::ProxyConfig(p) => vec![p.workload.clone()],
         Probe::Pods { workloads } => workloads.clone(),
-        Probe::Analyze { .. } | Probe::ProxyStatus | Probe::Versions => vec![],
+        Probe::Analyze { .. } | Probe::ProxyStatus | Probe::Versions | Probe::Object(_) => vec![],
     };
     match &check.expect {
         Expectation::Call(call) => {

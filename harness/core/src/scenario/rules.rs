@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::diagnose::{Mistake, Source, suggest};
 use super::load::default_gateways;
+use super::made::{Made, made_in};
 use super::manifest;
 use super::read::{Draft, Wanted};
 use super::types::*;
@@ -312,20 +313,61 @@ fn existing(draft: &mut Draft, world: &World) {
             );
         }
     }
+    made(draft, world);
     let doubles = draft.scenario.manifests.iter().flat_map(|m| m.objects.iter().map(move |o| (m, o)));
     let doubles: Vec<_> = doubles.filter_map(|(m, o)| Some((m, o, world.objects.get(&unversioned(&o.key))?))).collect();
     for (manifest, object, owner) in doubles {
-        let file = draft.scenario.dir.join(&manifest.file).display().to_string();
-        let source = Source { file: file.into(), text: manifest.text.as_str().into() };
-        let start = manifest.text.split_inclusive('\n').take(object.line.saturating_sub(1)).map(str::len).sum::<usize>();
-        let end = start + manifest.text[start..].find('\n').unwrap_or(manifest.text.len() - start);
         let help = "an object belongs to one scenario; a variation's `patch` cannot reach those of the needs".to_owned();
-        draft.reader.mistakes.push(Mistake::at(
-            &source,
-            start..end,
-            format!("{} belongs to `{owner}`, which is needed", object.key),
-            Some(help),
-        ));
+        let message = format!("{} belongs to `{owner}`, which is needed", object.key);
+        let mistake = at_object(&draft.scenario, manifest, object, message, help);
+        draft.reader.mistakes.push(mistake);
+    }
+}
+
+/// A mistake at the line where an object begins.
+fn at_object(scenario: &Scenario, manifest: &Manifest, object: &KubeObject, message: String, help: String) -> Mistake {
+    let file = scenario.dir.join(&manifest.file).display().to_string();
+    let source = Source { file: file.into(), text: manifest.text.as_str().into() };
+    let start = manifest.text.split_inclusive('\n').take(object.line.saturating_sub(1)).map(str::len).sum::<usize>();
+    let end = start + manifest.text[start..].find('\n').unwrap_or(manifest.text.len() - start);
+    Mistake::at(&source, start..end, message, Some(help))
+}
+
+/// What a Secret takes from a certificate has to be declared, and a variation may not write a key down either.
+fn made(draft: &mut Draft, world: &World) {
+    let unknown = |made: &Made| made.of().map(ToString::to_string).filter(|name| world.complete && !world.certificates.contains(name));
+    let help = |name: &str| {
+        suggest(name, world.certificates.iter().map(String::as_str)).unwrap_or_else(|| "declare it under `certificates`".to_owned())
+    };
+    let scenario = &draft.scenario;
+    let mut mistakes = Vec::new();
+    for manifest in scenario.manifests.iter().chain(&scenario.extra_manifests) {
+        for object in &manifest.objects {
+            for name in made_in(object).iter().filter_map(|(_, made)| unknown(made)) {
+                mistakes.push(at_object(scenario, manifest, object, format!("there is no declared certificate `{name}`"), help(&name)));
+            }
+        }
+    }
+    draft.reader.mistakes.extend(mistakes);
+    let mut wrong = Vec::new();
+    for (variation, places) in scenario.variations.iter().zip(&draft.changes_at) {
+        for (change, place) in variation.changes.iter().zip(places) {
+            let Change::Patch { key, edits } = change else { continue };
+            for (i, edit) in edits.iter().enumerate().filter(|_| key.kind == "Secret") {
+                let Edit::Set { pointer, value } = edit else { continue };
+                let at = place.edits.get(i).unwrap_or(&place.object).clone();
+                let found = value.as_str().and_then(Made::parse);
+                if let Some(name) = found.as_ref().and_then(unknown) {
+                    wrong.push((at, format!("there is no declared certificate `{name}`"), help(&name)));
+                } else if pointer.ends_with("/tls.key") && found.is_none() {
+                    let help = "`$(key:NAMESPACE/NAME)` takes that of a declared certificate".to_owned();
+                    wrong.push((at, "a private key is kept in a variation".to_owned(), help));
+                }
+            }
+        }
+    }
+    for (at, message, help) in wrong {
+        draft.reader.wrong_help(at, message, help);
     }
 }
 

@@ -1,16 +1,26 @@
-//! The JSON schema of `scenario.yaml`, for editors.
+//! The JSON schemas of `scenario.yaml` and `exceptions.yaml`, for editors.
 
 use serde_json::{Value, json};
 
 use super::raw::ScenarioFile;
+use super::raw_exceptions::ExceptionsFile;
 
 /// The schema, as committed at `scenarios/scenario.schema.json`.
 #[must_use]
 pub fn schema() -> Value {
-    let mut schema = schemars::schema_for!(ScenarioFile).to_value();
+    titled(schemars::schema_for!(ScenarioFile).to_value(), "gateproof scenario")
+}
+
+/// The schema of `exceptions.yaml`, as committed at `scenarios/exceptions.schema.json`.
+#[must_use]
+pub fn exceptions_schema() -> Value {
+    titled(schemars::schema_for!(ExceptionsFile).to_value(), "gateproof exceptions")
+}
+
+fn titled(mut schema: Value, title: &str) -> Value {
     no_nulls(&mut schema);
     if let Some(map) = schema.as_object_mut() {
-        map.insert("title".to_owned(), json!("gateproof scenario"));
+        map.insert("title".to_owned(), json!(title));
     }
     schema
 }

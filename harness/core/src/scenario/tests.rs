@@ -248,6 +248,8 @@ fn expectations_fit_their_probes() {
         ("proxyConfig: {of: x/d, routes: a}", "{absent: true, contains: {a: 1}}"),
         ("proxyConfig: {of: x/d, routes: a}", "{present: false}"),
         ("proxyConfig: {of: x/d, routes: a}", "{contains: text}"),
+        ("object: {apiVersion: v1, kind: ConfigMap, name: x/c/d}", "{present: true}"),
+        ("object: {apiVersion: v1, kind: ConfigMap, name: x/c}", "{absent: true, lacks: {a: 1}}"),
         ("logs: {of: istio-system/istiod}", "{contains: ''}"),
         ("analyze: {namespaces: [y]}", "{codes: [X1]}"),
         ("proxyStatus:\n  versions: {}", "{synced: true}"),
@@ -302,6 +304,27 @@ fn manifests_are_kubernetes_objects() {
         golden.files(manifest, &[("a/scenario.yaml", &scenario), ("a/m.yaml", manifest)]);
     }
     golden.compare("manifests.txt");
+}
+
+#[test]
+fn a_secret_takes_what_is_declared_and_no_key_is_written_down() {
+    let told_of = |key: &str, set: &str| {
+        let manifest = format!("apiVersion: v1\nkind: Secret\nmetadata: {{name: s, namespace: default}}\nstringData: {{tls.key: {key}}}\n");
+        let variation = format!(
+            "variations: [{{name: v, about: a, changes: [{{patch: {{object: Secret default/s, set: {{/stringData/tls.key: {set}}}}}}}]}}]\n"
+        );
+        let check = "- {name: c, given: v, proves: p, versions: {}, expect: {agree: true}}\n";
+        let scenario = with_checks(check) + "certificates: [{secret: default/web, hosts: [a.example]}]\n" + &variation;
+        told(&[("a/scenario.yaml", &scenario), ("a/m.yaml", &manifest)])
+    };
+    assert_eq!(told_of("$(key:default/web)", "$(key:default/web)"), "");
+    assert!(
+        told_of("$(key:default/wep)", "$(key:default/web)")
+            .contains("scenarios/a/m.yaml:1:1: there is no declared certificate `default/wep`")
+    );
+    assert!(told_of("$(key:default/web)", "$(key:default/wep)").contains("there is no declared certificate `default/wep`"));
+    assert!(told_of("secret", "$(key:default/web)").contains("a private key is kept in a manifest"));
+    assert!(told_of("$(key:default/web)", "secret").contains("a private key is kept in a variation"));
 }
 
 #[test]

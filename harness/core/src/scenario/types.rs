@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
+use super::exceptions::Exceptions;
 use crate::names::{HostName, Namespaced, ObjectKey, ScenarioId};
 
 /// A directory with `scenario.yaml` and its manifests.
@@ -50,6 +51,8 @@ pub struct Scenario {
     pub next_work: Vec<String>,
     /// Places where an earlier document was wrong: what it claimed and what is so.
     pub corrections: Vec<Correction>,
+    /// What `exceptions.yaml` says of its checks.
+    pub exceptions: Exceptions,
 }
 
 /// A claim of an earlier document that the cluster does not bear out.
@@ -245,6 +248,8 @@ pub enum Probe {
     ProxyStatus,
     /// Versions of client, control plane and proxies.
     Versions,
+    /// An object of the Kubernetes API as it stands, its status included.
+    Object(ObjectKey),
 }
 
 /// See [`Probe::Exec`].
@@ -362,6 +367,8 @@ pub enum Expectation {
     Logs(LogsExpect),
     /// Of `proxyConfig`.
     Config(ConfigExpect),
+    /// Of `object`: the same, of one object instead of a proxy's entries.
+    Object(ConfigExpect),
     /// Of `analyze`.
     Analysis(AnalysisExpect),
     /// Of `pods`: so many of so many containers ready in every pod, such as 2 of 2.
@@ -441,6 +448,8 @@ pub struct CallExpect {
 pub struct HopExpect {
     /// The proxy's Deployment.
     pub proxy: Namespaced,
+    /// Method, path and protocol of the request (`- - -` for TCP).
+    pub request: Option<String>,
     /// The upstream cluster.
     pub cluster: Option<String>,
     /// The response flags (`-` for none).
