@@ -18,10 +18,12 @@ pub fn describe_expectation(e: &Expectation) -> Vec<String> {
             has.chain(lacks.iter().map(|t| format!("no log line that {}", describe_text_match(t)))).collect()
         }
         Expectation::Config(ConfigExpect::Absent) => vec!["not in the proxy".to_owned()],
-        Expectation::Config(ConfigExpect::Present { contains, lacks }) => {
+        Expectation::Object(ConfigExpect::Absent) => vec!["no such object".to_owned()],
+        Expectation::Config(ConfigExpect::Present { contains, lacks }) | Expectation::Object(ConfigExpect::Present { contains, lacks }) => {
             let has = contains.iter().map(|v| format!("has {}", json(v)));
             let lines: Vec<String> = has.chain(lacks.iter().map(|v| format!("lacks {}", json(v)))).collect();
-            if lines.is_empty() { vec!["is in the proxy".to_owned()] } else { lines }
+            let there = if matches!(e, Expectation::Object(_)) { "is there" } else { "is in the proxy" };
+            if lines.is_empty() { vec![there.to_owned()] } else { lines }
         }
         Expectation::Analysis(AnalysisExpect::Clean) => vec!["no Error, no Warning".to_owned()],
         Expectation::Analysis(AnalysisExpect::Codes(codes)) => vec![format!("messages {}", codes.join(", "))],
@@ -69,6 +71,8 @@ pub fn describe_observation(o: &Observation, e: &Expectation) -> Vec<String> {
             [] => vec!["no replica was read".to_owned()],
             some => some.iter().map(observed_config).collect(),
         },
+        (Observation::Object { name, value: None }, _) => vec![format!("no {name}")],
+        (Observation::Object { name, value: Some(value) }, _) => observed_object(name, value),
         (Observation::Analysis { messages }, _) if messages.is_empty() => vec!["no message".to_owned()],
         (Observation::Analysis { messages }, _) => {
             messages.iter().map(|m| format!("{} {}: {}", m.level, m.code, clip(&m.text, 160))).collect()
@@ -86,6 +90,25 @@ pub fn describe_observation(o: &Observation, e: &Expectation) -> Vec<String> {
         }
         (Observation::Versions { seen }, _) => seen.iter().map(|v| format!("{} {}", v.who, v.version)).collect(),
     }
+}
+
+/// Its conditions, which are what most questions are about; the whole object is among the evidence.
+fn observed_object(name: &str, value: &Value) -> Vec<String> {
+    let mut lines = vec![format!("{name} is there")];
+    let text = |condition: &Value, key: &str| condition.get(key).and_then(Value::as_str).unwrap_or("-").to_owned();
+    let mut add = |of: &str, holder: &Value| {
+        let conditions = holder.get("conditions").and_then(Value::as_array).into_iter().flatten();
+        lines.extend(conditions.map(|c| format!("{of}{} {} ({})", text(c, "type"), text(c, "status"), text(c, "reason"))));
+    };
+    let status = value.get("status").unwrap_or(&Value::Null);
+    add("", status);
+    for listener in status.get("listeners").and_then(Value::as_array).into_iter().flatten() {
+        add(&format!("listener {}: ", text(listener, "name")), listener);
+    }
+    for parent in status.get("parents").and_then(Value::as_array).into_iter().flatten() {
+        add(&format!("parent {}: ", text(&parent["parentRef"], "name")), parent);
+    }
+    lines
 }
 
 fn observed_call(seen: &CallSeen, expect: &CallExpect) -> Vec<String> {
@@ -218,6 +241,7 @@ pub(super) fn describe_hop(h: &HopSeen) -> String {
 /// A wanted hop, in the same way.
 pub(super) fn describe_hop_wanted(h: &HopExpect) -> String {
     let mut parts: Vec<String> = h.cluster.iter().cloned().collect();
+    parts.extend(h.request.iter().map(|v| format!("request {v}")));
     parts.extend(h.code.map(|c| format!("code {c}")));
     parts.extend(h.flags.iter().map(|v| format!("flags {v}")));
     parts.extend(h.route.iter().map(|v| format!("route {v}")));

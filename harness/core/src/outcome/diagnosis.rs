@@ -1,17 +1,48 @@
 //! Where a check that failed first went wrong, as far as its observation shows.
 
+use super::cause::Cause;
 use super::describe::{describe_connection, describe_hop};
+use super::layer::{Layer, first_broken, sentence};
 use super::text::clip;
-use super::{CallSeen, ConfigSeen, EvidenceKind, HopSeen, Mismatch, Observation, explain_details, explain_flags};
+use super::{CallSeen, ConfigSeen, EvidenceKind, HopSeen, Mismatch, Observation, explain_details, explain_flags, explain_reset};
 use crate::scenario::{Connection, Expectation};
 
-/// Lines that name the first broken layer (connection, response, path, log) and decode what proxies logged.
+/// Lines that name the first broken [`Layer`] and decode what proxies logged.
 /// Empty without mismatches: nothing is explained about a check that is as wanted.
 #[must_use]
 pub fn diagnose(expect: &Expectation, seen: &Observation, mismatches: &[Mismatch]) -> Vec<String> {
-    if mismatches.is_empty() {
+    diagnose_with(expect, seen, mismatches, None)
+}
+
+/// The same, with the likely cause as the last line.
+#[must_use]
+pub fn diagnose_with(expect: &Expectation, seen: &Observation, mismatches: &[Mismatch], cause: Option<&Cause>) -> Vec<String> {
+    let Some(layer) = first_broken(expect, seen, mismatches) else { return Vec::new() };
+    // What is amiss in the configuration comes before what it led to.
+    let layer = cause.map_or(layer, |cause| cause.layer.min(layer));
+    let mut out = vec![sentence(layer)];
+    out.extend(told(expect, seen, mismatches));
+    out.extend(cause.map(ToString::to_string));
+    out
+}
+
+/// The layer at which a state was not reached, by the words of the failure; empty where they do not tell.
+#[must_use]
+pub fn diagnose_not_reached(words: &str) -> Vec<String> {
+    let has = |parts: &[&str]| parts.iter().any(|part| words.contains(part));
+    let layer = if has(&["denied the request", "is invalid", "strict decoding error"]) {
+        Layer::Api
+    } else if has(&["the proxies do not have the configuration"]) {
+        Layer::Proxy
+    } else if has(&["not within", "not ready"]) {
+        Layer::Endpoints
+    } else {
         return Vec::new();
-    }
+    };
+    vec![sentence(layer)]
+}
+
+fn told(expect: &Expectation, seen: &Observation, mismatches: &[Mismatch]) -> Vec<String> {
     match (expect, seen) {
         (Expectation::Call(expect), Observation::Call(seen)) => call(seen, &expect.connection, mismatches),
         (_, Observation::Config { replicas }) => config(replicas),
@@ -85,7 +116,8 @@ fn reasons(hop: &HopSeen) -> Vec<String> {
         if details != "via_upstream"
             && let Some(words) = explain_details(details)
         {
-            out.push(format!("{details}: {words}"));
+            let why = explain_reset(details).map(|why| format!("; {why}"));
+            out.push(format!("{details}: {words}{}", why.unwrap_or_default()));
         }
     }
     if e.upstream_failure != "-" && !e.upstream_failure.is_empty() {

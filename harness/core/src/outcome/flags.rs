@@ -5,7 +5,7 @@
 //! (docs/root/configuration/http/http_conn_man/response_code_details.rst); names of the `rbac_` details from Envoy's
 //! RBAC filters. The words are ours.
 
-/// Every flag of the table in Envoy's docs, in its order.
+/// Every flag of the table in Envoy's docs, and of `ResponseFlagUtils` in source/common/stream_info/utility.h.
 const FLAGS: &[(&str, &str)] = &[
     ("UH", "no healthy endpoint in the upstream cluster: it has none, or its name does not resolve (yet)"),
     ("UF", "the connection to the upstream failed: refused, timed out, or its TLS handshake failed"),
@@ -50,6 +50,8 @@ const DETAILS: &[(&str, &str)] = &[
     ("via_upstream", "the upstream answered; the status is its own"),
     ("direct_response", "this proxy answered itself (a redirect, a direct response)"),
     ("route_not_found", "no virtual host for the Host header, or no route for the path"),
+    ("absolute_path_rejected", "a whole URL stood where a path should"),
+    ("missing_path_rejected", "the request had no path"),
     ("route_configuration_not_found", "the proxy has no route table for this listener yet"),
     ("filter_chain_not_found", "no filter chain for the connection: the server name or port matches no server of a Gateway"),
     ("cluster_not_found", "the route's cluster is not in this proxy (host, port or subset unknown to it)"),
@@ -70,6 +72,14 @@ const DETAILS: &[(&str, &str)] = &[
     ("max_duration_timeout", "the stream lasted longer than allowed"),
     ("duration_timeout", "the connection lasted longer than allowed"),
     ("stream_idle_timeout", "the stream was idle for too long"),
+    ("upstream_per_try_idle_timeout", "the last try was idle for too long"),
+    ("request_header_timeout", "the request's headers took too long"),
+    ("tcp_session_idle_timeout", "the connection was idle for too long"),
+    ("transport_socket_timeout", "the TLS handshake took too long"),
+    ("drop_overload", "dropped, as the control plane asked under overload"),
+    ("maintenance_mode", "the upstream cluster is in maintenance mode"),
+    ("request_payload_exceeded_retry_buffer_limit", "the request was too large to be kept for a retry"),
+    ("internal_redirect", "an internal redirect was followed"),
     ("downstream_remote_disconnect", "the caller closed the connection first"),
     ("downstream_local_disconnect", "this proxy closed the caller's connection"),
     ("local_rate_limited", "refused by a local rate limit"),
@@ -94,6 +104,33 @@ pub fn explain_details(details: &str) -> Option<&'static str> {
     DETAILS.iter().find(|(prefix, _)| starts(prefix)).map(|(_, words)| *words)
 }
 
+/// Why Envoy's stream to the upstream was reset, by the reason that details have in braces:
+/// `upstream_reset_before_response_started{connection_termination}`. Source: `Http::Utility::resetReasonToString`.
+const RESETS: &[(&str, &str)] = &[
+    ("remote_connection_failure", "the upstream did not take the connection: refused, or its handshake failed"),
+    ("local_connection_failure", "this proxy gave the connection up"),
+    ("connection_failure", "the connection could not be made"),
+    ("connection_timeout", "connecting took too long: nobody has that address, or packets are dropped"),
+    ("connection_termination", "the upstream closed the connection: often plain text to a port that wants TLS, or the reverse"),
+    ("remote_refused_stream_reset", "the upstream refused the stream"),
+    ("remote_reset", "the upstream reset the stream"),
+    ("local_refused_stream_reset", "this proxy refused the stream"),
+    ("local_reset", "this proxy reset the stream"),
+    ("overflow", "a limit of the DestinationRule's connectionPool was reached"),
+    ("protocol_error", "what came was not the protocol that the port is for"),
+    ("connect_error", "the CONNECT was refused"),
+    ("overload_manager_reset", "the overload manager ended it"),
+    ("http3_upstream_connect_error", "the HTTP/3 connection failed"),
+];
+
+/// What the reason in the braces of details means; None without one that is known.
+#[must_use]
+pub fn explain_reset(details: &str) -> Option<&'static str> {
+    let (_, inside) = details.split_once('{')?;
+    let reason = inside.trim_end_matches('}').split('|').next().unwrap_or_default();
+    RESETS.iter().find(|(name, _)| *name == reason).map(|(_, words)| *words)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -104,6 +141,26 @@ mod tests {
         assert_eq!(names("UF,URX"), ["UF", "URX"]);
         assert_eq!(names("NR"), ["NR"]);
         assert!(names("-").is_empty() && names("").is_empty() && names("XX").is_empty());
+    }
+
+    /// The short strings of `ResponseFlagUtils` and those that Envoy's docs list beside them.
+    const ENVOYS: &str = "DC LH UH UT LR UR UF UC UO URX NR DI FI RL UAEX RLSE SI IH DPE UMSDR RFCF NFCF DT UPE NC OM DF DO DR UDO";
+
+    #[test]
+    fn every_flag_of_envoy_is_explained() {
+        let missing: Vec<&str> = ENVOYS.split(' ').filter(|flag| explain_flags(flag).is_empty()).collect();
+        assert!(missing.is_empty(), "{missing:?}");
+        assert_eq!(FLAGS.len(), ENVOYS.split(' ').count());
+    }
+
+    #[test]
+    fn the_reason_of_a_reset_is_read_from_its_braces() {
+        let refused =
+            explain_reset("upstream_reset_before_response_started{remote_connection_failure|delayed_connect_error:_Connection_refused}");
+        assert!(refused.is_some_and(|w| w.contains("refused")));
+        assert!(explain_reset("upstream_reset_before_response_started{connection_termination}").is_some());
+        assert_eq!(explain_reset("via_upstream"), None);
+        assert_eq!(explain_reset("x{unheard_of}"), None);
     }
 
     #[test]

@@ -35,6 +35,7 @@ fn judge_named(expect: &Expectation, seen: &Observation, asked: Option<&str>) ->
         (Expectation::Call(expect), Observation::Call(seen)) => call(expect, seen, &mut out),
         (Expectation::Logs(expect), Observation::Logs { lines }) => logs(expect, lines, &mut out),
         (Expectation::Config(expect), Observation::Config { replicas }) => config(expect, replicas, asked, &mut out),
+        (Expectation::Object(expect), Observation::Object { name, value }) => object(expect, name, value.as_ref(), &mut out),
         (Expectation::Analysis(expect), Observation::Analysis { messages }) => analysis(expect, messages, &mut out),
         (Expectation::PodsReady { ready, of }, Observation::Pods { pods, without_pods }) => {
             pods_ready(*ready, *of, pods, without_pods, &mut out)
@@ -234,6 +235,20 @@ fn config(expect: &ConfigExpect, replicas: &[ConfigSeen], asked: Option<&str>, o
                     out.extend(found.into_iter().map(|m| of(kind, place(&format!("{name}{nearest} {}", m.path)), m.wanted, m.actual)));
                 }
             }
+        }
+    }
+}
+
+/// That an object is missing is the state of the cluster; only what one says is evidence of its own.
+fn object(expect: &ConfigExpect, name: &str, value: Option<&Value>, out: &mut Vec<Mismatch>) {
+    match (expect, value) {
+        (ConfigExpect::Absent, None) => {}
+        (ConfigExpect::Absent, Some(_)) => out.push(of(EvidenceKind::State, name, "no such object", "it is there")),
+        (ConfigExpect::Present { .. }, None) => out.push(of(EvidenceKind::State, name, "an object", "it is not there")),
+        (ConfigExpect::Present { contains, lacks }, Some(value)) => {
+            let missing = contains.iter().filter_map(|wanted| json_match::contains(value, wanted).err()).flatten();
+            let all = missing.chain(unwanted(value, lacks));
+            out.extend(all.map(|m| of(EvidenceKind::Object, format!("{name} {}", m.path), m.wanted, m.actual)));
         }
     }
 }

@@ -14,7 +14,9 @@ fn log(what: String, expected: String, observed: String) -> Mismatch {
 pub(super) fn hop_mismatches(want: &HopExpect, hop: &HopSeen) -> Vec<(&'static str, String, String)> {
     let e = &hop.entry;
     let mut found = Vec::new();
+    let request = e.request.clone().unwrap_or_else(|| "- - -".to_owned());
     for (name, wanted, seen) in [
+        ("request", &want.request, &request),
         ("cluster", &want.cluster, &e.cluster),
         ("flags", &want.flags, &e.flags),
         ("route", &want.route, &e.route),

@@ -23,7 +23,17 @@ fn hop(proxy: &str, part: &str) -> HopSeen {
 }
 
 fn want(proxy: &str) -> HopExpect {
-    HopExpect { proxy: name(proxy), cluster: None, flags: None, route: None, sni: None, details: None, termination: None, code: None }
+    HopExpect {
+        proxy: name(proxy),
+        request: None,
+        cluster: None,
+        flags: None,
+        route: None,
+        sni: None,
+        details: None,
+        termination: None,
+        code: None,
+    }
 }
 
 fn good_call() -> CallSeen {
@@ -119,7 +129,9 @@ fn every_mismatch_comes_at_once_with_its_kind() {
     assert_eq!(found[2].observed, "no response: reset (curl 35: Recv failure)");
     assert!(found[8].observed.contains("looked for token gp-1 for 3s"));
     assert!(found[..8].iter().all(|m| m.by == EvidenceKind::Traffic) && found[8..].iter().all(|m| m.by == EvidenceKind::Log));
-    assert!(diagnose(&e, &o, &found)[0].starts_with("Connection: reset (curl 35"));
+    let lines = diagnose(&e, &o, &found);
+    assert!(lines[0].starts_with("First broken layer: connection made (5 of 7)"), "{lines:?}");
+    assert!(lines[1].starts_with("Connection: reset (curl 35"));
 }
 
 #[test]
@@ -132,6 +144,15 @@ fn a_path_is_found_in_order() {
     assert!(
         shown(&path(vec![want("istio-system/egw-pt")]))[0].contains("it is in that of mesh-test/sleep, istio-system/istio-egressgateway")
     );
+}
+
+#[test]
+fn a_hop_is_known_by_its_request_too() {
+    let with =
+        |request: &str| CallExpect { path: vec![HopExpect { request: Some(request.into()), ..want(EGRESS) }], ..CallExpect::default() };
+    assert_eq!(verdict(with("- - -"), good_call()), []);
+    let found = verdict(with("GET /get HTTP/*"), good_call());
+    assert_eq!((found[0].what.as_str(), found[0].observed.split(' ').next()), ("path[0].request", Some("-")));
 }
 
 #[test]
@@ -198,6 +219,23 @@ fn configuration_holds_in_every_replica() {
     assert_eq!(config_of(vec![], ConfigExpect::Absent).len(), 1);
     assert_eq!(config_of(vec![good], ConfigExpect::Absent).len(), 2);
     assert_eq!(config_of(vec![replica("a", &[], &["z"])], ConfigExpect::Absent), []);
+}
+
+#[test]
+fn an_object_is_there_with_what_is_wanted_and_without_what_is_not() {
+    let accepted = json!({"status": {"conditions": [{"type": "Accepted", "status": "True"}, {"type": "Programmed", "status": "False"}]}});
+    let of = |expect: ConfigExpect, value: Option<Value>| {
+        shown(&judge(&Expectation::Object(expect), &Observation::Object { name: "Gateway a/b".into(), value }))
+    };
+    let condition = |kind: &str, status: &str| json!({"status": {"conditions": [{"type": kind, "status": status}]}});
+    let present = |contains: Vec<Value>, lacks: Vec<Value>| ConfigExpect::Present { contains, lacks };
+    assert!(of(present(vec![condition("Accepted", "True")], vec![condition("Programmed", "True")]), Some(accepted.clone())).is_empty());
+    // One condition has to have both: another's status does not count.
+    assert_eq!(of(present(vec![condition("Programmed", "True")], vec![]), Some(accepted.clone())).len(), 1);
+    assert_eq!(of(present(vec![], vec![condition("Accepted", "True")]), Some(accepted.clone())).len(), 1);
+    assert_eq!(of(present(vec![], vec![]), None), ["State Gateway a/b: an object / it is not there"]);
+    assert_eq!(of(ConfigExpect::Absent, Some(accepted)), ["State Gateway a/b: no such object / it is there"]);
+    assert!(of(ConfigExpect::Absent, None).is_empty());
 }
 
 #[test]
@@ -299,6 +337,7 @@ fn a_diagnosis_decodes_what_the_last_proxy_logged() {
     let expect = CallExpect { status: Some(200), ..CallExpect::default() };
     let (e, o) = (Expectation::Call(Box::new(expect)), Observation::Call(Box::new(seen)));
     let lines = diagnose(&e, &o, &judge(&e, &o));
-    assert_eq!(lines[0], "Response: a response came (status 503), but not the one wanted.");
-    assert!(lines[1].contains("NR: no route") && lines[1].contains("filter_chain_not_found: no filter chain"), "{lines:?}");
+    assert!(lines[0].starts_with("First broken layer: configuration in the proxy (3 of 7)"), "{lines:?}");
+    assert_eq!(lines[1], "Response: a response came (status 503), but not the one wanted.");
+    assert!(lines[2].contains("NR: no route") && lines[2].contains("filter_chain_not_found: no filter chain"), "{lines:?}");
 }

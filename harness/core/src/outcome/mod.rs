@@ -3,6 +3,7 @@
 //! Probes make [`Observation`]s and judge nothing; [`judge`](crate::outcome::judge()) is pure.
 
 mod access_log;
+pub mod cause;
 mod describe;
 mod diagnosis;
 mod flags;
@@ -10,21 +11,26 @@ pub mod join;
 pub mod json_match;
 mod judge;
 mod judge_path;
+mod layer;
 mod observation;
 mod redact;
+mod structure_diff;
 mod text;
 
 pub use describe::{connection_words, describe_connection, describe_expectation, describe_observation};
-pub use diagnosis::diagnose;
-pub use flags::{explain_details, explain_flags};
+pub use diagnosis::{diagnose, diagnose_not_reached, diagnose_with};
+pub use flags::{explain_details, explain_flags, explain_reset};
 pub use judge::{judge, judge_check};
+pub use layer::{Layer, first_broken};
 pub use observation::*;
 pub use redact::redact;
+pub use structure_diff::difference;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// One thing that was not as expected.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Mismatch {
     /// Which part of the answer: `status`, `path[1].cluster`, `certificate`, …
     pub what: String,
@@ -37,7 +43,7 @@ pub struct Mismatch {
 }
 
 /// What a mismatch rests on; a set-up failure or a time-out alone is no proof that a check noticed a change.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum EvidenceKind {
     /// The answer to a call: status, body, connection, certificate, output.
@@ -46,6 +52,8 @@ pub enum EvidenceKind {
     Log,
     /// A proxy's configuration.
     ProxyConfig,
+    /// What an object of the Kubernetes API says, its status included.
+    Object,
     /// `istioctl analyze`.
     Analysis,
     /// Pods, proxies in sync, versions.
@@ -53,7 +61,7 @@ pub enum EvidenceKind {
 }
 
 /// The outcome of one check.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "outcome", rename_all = "kebab-case")]
 pub enum Outcome {
     /// As expected at the first attempt after the gate.

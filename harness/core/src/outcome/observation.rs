@@ -25,6 +25,13 @@ pub enum Observation {
         /// What each replica has under that name.
         replicas: Vec<ConfigSeen>,
     },
+    /// Of `object`.
+    Object {
+        /// Kind, namespace and name.
+        name: String,
+        /// The object without its managed fields; None where it is not there.
+        value: Option<Value>,
+    },
     /// Of `analyze`.
     Analysis {
         /// All messages, Info included.
@@ -107,7 +114,7 @@ pub struct CertificateSeen {
 }
 
 /// One log line that belongs to the call.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct HopSeen {
     /// The proxy's Deployment.
     pub proxy: Namespaced,
@@ -142,7 +149,7 @@ pub struct AbsenceSeen {
 
 /// A line of Istio's default text access log, read field by field.
 /// Source: istio/istio `pilot/pkg/model/telemetry_logging.go`, `EnvoyTextLogFormat`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct AccessLogEntry {
     /// The whole line.
     pub line: String,

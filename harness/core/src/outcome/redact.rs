@@ -15,6 +15,8 @@ static RULES: LazyLock<Vec<(Regex, &'static str)>> = LazyLock::new(|| {
         (r"-----BEGIN ([A-Z0-9 ]+)-----[\s\S]*?-----END [A-Z0-9 ]+-----", "[redacted PEM: ${1}]"),
         // Cut off before its end, as a body of limited size may be.
         (r"-----BEGIN ([A-Z0-9 ]+)-----[A-Za-z0-9+/=\s\\:,-]*", "[redacted PEM: ${1}]"),
+        // With its blanks and ends of lines as a URL has them, as in `X-Forwarded-Client-Cert`.
+        (r"(?i)-----BEGIN(?:%20|\+)([A-Z0-9]+(?:(?:%20|\+)[A-Z0-9]+)*)-----[A-Za-z0-9%+/=_-]*", "[redacted PEM: ${1}]"),
         // `-----BEGIN` in base64, as in a Secret's data.
         (r"LS0tLS1CRUdJTi[A-Za-z0-9+/_=-]*", "[redacted PEM in base64]"),
         (r#"(?i)((?:proxy-)?authorization\\?["']?\s*[:=]\s*\\?["']?\s*(?:bearer|basic)\s+)[^\s"',\\\[]+"#, "${1}[redacted]"),
@@ -66,6 +68,18 @@ mod tests {
         let whole = pem("PRIVATE KEY");
         let seen = redact(&whole[..whole.len() - 30]);
         assert_eq!(seen, "[redacted PEM: PRIVATE KEY]");
+    }
+
+    #[test]
+    fn a_block_in_a_url_or_a_header_goes_too() {
+        let encoded =
+            pem("CERTIFICATE").replace(' ', "%20").replace('\n', "%0A").replace('+', "%2B").replace('/', "%2F").replace('=', "%3D");
+        let header = format!("By=spiffe://a/b;Cert=\"{encoded}%0A\";URI=spiffe://c/d");
+        assert_eq!(redact(&header), "By=spiffe://a/b;Cert=\"[redacted PEM: CERTIFICATE]\";URI=spiffe://c/d");
+        let cut = encoded.get(..60).unwrap();
+        assert_eq!(redact(cut), "[redacted PEM: CERTIFICATE]");
+        let json = serde_json::json!({"headers": header}).to_string();
+        assert!(!redact(&json).contains("MIIBsz") && serde_json::from_str::<serde_json::Value>(&redact(&json)).is_ok());
     }
 
     #[test]
