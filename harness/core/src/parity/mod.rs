@@ -1,6 +1,7 @@
 //! Two runs of the same scenarios on two providers, compared check by check and proxy by proxy.
 
 mod digest;
+mod proved;
 pub mod random;
 mod table;
 
@@ -9,6 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde_json::Value;
 
 pub use digest::{Digest, Places, digest};
+pub use proved::{ComparedProofs, ProvedMutation, ProvedRun, ProvedVerdict, compare_proofs, proofs_table};
 pub use table::table;
 
 use crate::outcome::Outcome;
@@ -73,7 +75,8 @@ impl Parity {
     }
 }
 
-fn facts(check: &CheckRecord) -> Facts {
+/// What is compared of a check.
+pub(crate) fn facts(check: &CheckRecord) -> Facts {
     let outcome = match &check.outcome {
         // A retry is a matter of time, not of what is so.
         Outcome::Passed | Outcome::Flaky => "passed",

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use super::record::{CheckRecord, RunRecord, ScenarioRecord, Tally};
+use super::record::{AttemptRecord, CheckRecord, RunRecord, ScenarioRecord, Tally};
 use super::text::{clean, joined};
 use super::verdict::{self, Verdict};
 use crate::outcome::Outcome;
@@ -68,10 +68,29 @@ fn suite(out: &mut String, record: &RunRecord, scenario: &ScenarioRecord) {
 fn case(out: &mut String, class: &str, check: &CheckRecord) {
     let _ = write!(out, "    <testcase classname=\"{class}\" name=\"{}\" time=\"{}\"", escape(&check.name), seconds(check.took));
     let mut inside = String::new();
+    if let Some(quarantine) = verdict::quarantine(check) {
+        let _ = writeln!(
+            inside,
+            "      <properties>\n        <property name=\"quarantined\" value=\"{}\"/>\n      </properties>",
+            escape(&quarantine)
+        );
+    }
     match &check.outcome {
+        // JUnit knows no quarantine; a failure would make the build red.
+        Outcome::Failed { .. } | Outcome::Error { .. } if check.quarantined.is_some() => {
+            let quarantine = verdict::quarantine(check).unwrap_or_default();
+            let _ = writeln!(
+                inside,
+                "      <skipped message=\"{}\"/>",
+                escape(&format!("{}; {}", verdict::check_word(check), first_words(check, &quarantine)))
+            );
+        }
         Outcome::Passed => {}
         Outcome::Flaky => {
-            let seen: Vec<String> = check.attempts.iter().map(|a| format!("after {} s: {}", seconds(a.after), a.seen)).collect();
+            let wrong = |a: &AttemptRecord| if a.wrong.is_empty() { String::new() } else { format!(" ({})", a.wrong.join("; ")) };
+            let mut seen: Vec<String> =
+                check.attempts.iter().map(|a| format!("after {} s: {}{}", seconds(a.after), a.seen, wrong(a))).collect();
+            seen.extend(verdict::history(check));
             let message = format!("as expected only at attempt {}", check.attempts.len());
             let _ = writeln!(
                 inside,
@@ -86,6 +105,7 @@ fn case(out: &mut String, class: &str, check: &CheckRecord) {
             let message = lines.first().cloned().unwrap_or_else(|| "not as expected".to_owned());
             let mut text = lines;
             text.extend(check.diagnosis.iter().map(|d| format!("diagnosis: {d}")));
+            text.extend(verdict::history(check));
             text.extend((!check.command.is_empty()).then(|| format!("repeat: {}", check.command)));
             let kind = mismatches.first().map_or("traffic", |m| kind(m.by));
             let _ = writeln!(
@@ -116,20 +136,34 @@ fn case(out: &mut String, class: &str, check: &CheckRecord) {
     }
 }
 
+/// The quarantine, and what of the check was not as expected.
+fn first_words(check: &CheckRecord, quarantine: &str) -> String {
+    let what = match &check.outcome {
+        Outcome::Failed { mismatches } => {
+            mismatches.first().map(|m| format!("{}: expected {}, observed {}", m.what, m.expected, m.observed))
+        }
+        Outcome::Error { message } => Some(message.clone()),
+        _ => None,
+    };
+    what.map_or_else(|| quarantine.to_owned(), |what| format!("{quarantine}; {what}"))
+}
+
 fn kind(by: crate::outcome::EvidenceKind) -> &'static str {
     use crate::outcome::EvidenceKind as K;
     match by {
         K::Traffic => "traffic",
         K::Log => "log",
         K::ProxyConfig => "proxy-config",
+        K::Object => "object",
         K::Analysis => "analysis",
         K::State => "state",
     }
 }
 
 fn counts(tally: Tally, extra_errors: usize) -> String {
-    let tests = tally.passed + tally.flaky + tally.failed + tally.errors + tally.skipped + extra_errors;
-    format!("tests=\"{tests}\" failures=\"{}\" errors=\"{}\" skipped=\"{}\"", tally.failed, tally.errors + extra_errors, tally.skipped)
+    let skipped = tally.skipped + tally.quarantined;
+    let tests = tally.passed + tally.flaky + tally.failed + tally.errors + skipped + extra_errors;
+    format!("tests=\"{tests}\" failures=\"{}\" errors=\"{}\" skipped=\"{skipped}\"", tally.failed, tally.errors + extra_errors)
 }
 
 fn seconds(s: f64) -> String {

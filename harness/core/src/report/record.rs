@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::names::{Namespaced, ScenarioId};
@@ -15,7 +16,7 @@ pub const RECORD_SCHEMA: u32 = 1;
 pub const NOT_REACHED: &str = "not reached";
 
 /// Everything that is known of one run. Times are RFC 3339 in UTC; durations are seconds.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 pub struct RunRecord {
     /// [`RECORD_SCHEMA`] when written.
     pub schema: u32,
@@ -52,7 +53,7 @@ pub struct RunRecord {
 }
 
 /// See [`RunRecord::provider`].
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 pub struct ProviderRecord {
     /// `kind`, `existing`, `embedded`.
     pub name: String,
@@ -67,7 +68,7 @@ pub struct ProviderRecord {
 }
 
 /// One version, as read and as declared.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct VersionRecord {
     /// `Kubernetes`, `Istio control plane`, `Envoy in istio-egressgateway`, `kind`, `helm`, `istioctl`, `node image`, …
     pub what: String,
@@ -78,7 +79,7 @@ pub struct VersionRecord {
 }
 
 /// One host outside the mesh.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct OutsideRecord {
     /// Its name.
     pub host: String,
@@ -91,7 +92,7 @@ pub struct OutsideRecord {
 }
 
 /// One gateway deployment.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct GatewayRecord {
     /// Its Deployment and Service.
     pub at: Namespaced,
@@ -102,7 +103,7 @@ pub struct GatewayRecord {
 }
 
 /// One look before anything is touched.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct PreflightRecord {
     /// What was looked at.
     pub what: String,
@@ -113,7 +114,7 @@ pub struct PreflightRecord {
 }
 
 /// One timed step.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct StepRecord {
     /// `create the kind cluster`, `install istiod`, `remove 20-egress`, …
     pub name: String,
@@ -124,7 +125,7 @@ pub struct StepRecord {
 }
 
 /// One scenario's part of the run.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 pub struct ScenarioRecord {
     /// Its id.
     pub id: ScenarioId,
@@ -157,7 +158,7 @@ pub struct ScenarioRecord {
 }
 
 /// One manifest.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct ManifestRecord {
     /// Its path, relative to the scenario's folder.
     pub file: String,
@@ -166,7 +167,7 @@ pub struct ManifestRecord {
 }
 
 /// One state: intact or a variation.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct StageRecord {
     /// `intact` or the variation's name.
     pub state: String,
@@ -190,7 +191,7 @@ pub struct StageRecord {
 }
 
 /// One check.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 pub struct CheckRecord {
     /// Its name.
     pub name: String,
@@ -223,19 +224,63 @@ pub struct CheckRecord {
     pub evidence: Vec<EvidenceRecord>,
     /// For a red check: what the layers and flags say, a line each.
     pub diagnosis: Vec<String>,
+    /// Why its failure does not make the run red, where it is in quarantine.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub quarantined: Option<QuarantineRecord>,
+    /// What earlier runs on the same provider say of it, where it is red or flaky.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub history: Option<CheckHistory>,
+}
+
+impl CheckRecord {
+    /// Whether it makes the run red: it failed or could not be judged, and is not in quarantine.
+    #[must_use]
+    pub fn counts_red(&self) -> bool {
+        !self.outcome.is_green() && self.quarantined.is_none()
+    }
+}
+
+/// See [`CheckRecord::quarantined`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct QuarantineRecord {
+    /// Why.
+    pub reason: String,
+    /// The last day on which it holds, `YYYY-MM-DD`.
+    pub until: String,
+}
+
+/// See [`CheckRecord::history`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct CheckHistory {
+    /// When the first run of the present row of red ones began (it may be this one); None where it is not red.
+    pub red_since: Option<String>,
+    /// How many runs that row has, this one included. Runs that did not ask the check do not interrupt it.
+    pub red_runs: u32,
+    /// When the last run began in which it was as expected; None where no record has one.
+    pub last_green: Option<String>,
+    /// In how many of the last `runs` runs it was flaky.
+    pub flaky_runs: u32,
+    /// How many runs that asked it were looked at, this one included.
+    pub runs: u32,
 }
 
 /// One attempt.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct AttemptRecord {
-    /// Seconds after the gate opened.
+    /// Seconds after the check was first asked, which is after the gate has opened.
     pub after: f64,
     /// What was seen, in a line.
     pub seen: String,
+    /// When it began.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub at: String,
+    /// What was not as expected, a line each; empty where all was, and where the question could not be put.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub wrong: Vec<String>,
 }
 
 /// One piece of evidence.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct EvidenceRecord {
     /// A heading.
     pub title: String,
@@ -258,6 +303,9 @@ pub struct Tally {
     pub errors: usize,
     /// Not asked.
     pub skipped: usize,
+    /// Failed or not judged, and in quarantine.
+    #[serde(default)]
+    pub quarantined: usize,
 }
 
 impl Tally {
@@ -266,6 +314,7 @@ impl Tally {
         let mut tally = Self::default();
         for check in checks {
             match check.outcome {
+                Outcome::Failed { .. } | Outcome::Error { .. } if check.quarantined.is_some() => tally.quarantined += 1,
                 Outcome::Passed => tally.passed += 1,
                 Outcome::Flaky => tally.flaky += 1,
                 Outcome::Failed { .. } => tally.failed += 1,
@@ -276,9 +325,9 @@ impl Tally {
         tally
     }
 
-    /// Whether at least one check was asked and none failed or could not be judged.
+    /// Whether at least one check was asked and none failed or could not be judged, but for those in quarantine.
     #[must_use]
     pub fn is_green(self) -> bool {
-        self.failed == 0 && self.errors == 0 && self.passed + self.flaky > 0
+        self.failed == 0 && self.errors == 0 && self.passed + self.flaky + self.quarantined > 0
     }
 }

@@ -66,14 +66,21 @@ pub(crate) fn check(name: &str, proves: &str, command: &str, expected: &[&str], 
         observed: texts(observed),
         answer: None,
         outcome: Outcome::Passed,
-        attempts: vec![AttemptRecord { after: 0.012, seen: observed.join(", ") }],
+        attempts: vec![attempt(0.012, &observed.join(", "), &[])],
         took: 0.034,
         hops: Vec::new(),
         caller: None,
         destination: None,
         evidence: Vec::new(),
         diagnosis: Vec::new(),
+        quarantined: None,
+        history: None,
     }
+}
+
+/// An attempt, so many seconds after a check was first asked.
+pub(crate) fn attempt(after: f64, seen: &str, wrong: &[&str]) -> AttemptRecord {
+    AttemptRecord { after, seen: seen.to_owned(), at: String::new(), wrong: texts(wrong) }
 }
 
 /// A scenario with these checks and little else.
@@ -320,8 +327,8 @@ pub(crate) fn red() -> RunRecord {
         }],
     };
     failed.attempts = vec![
-        AttemptRecord { after: 0.2, seen: "200, no line in the gateway".to_owned() },
-        AttemptRecord { after: 1.4, seen: "200, no line in the gateway".to_owned() },
+        attempt(0.2, "200, no line in the gateway", &["path[1]: no line of this call"]),
+        attempt(1.4, "200, no line in the gateway", &["path[1]: no line of this call"]),
     ];
     failed.took = 3.5;
     failed.diagnosis = texts(&[
@@ -344,8 +351,17 @@ pub(crate) fn flaky() -> RunRecord {
     let mut record = green();
     let check = &mut record.scenarios[1].checks[0];
     check.outcome = Outcome::Flaky;
-    check.attempts.insert(0, AttemptRecord { after: 0.01, seen: "503, flags UF".to_owned() });
+    check.attempts.insert(0, attempt(0.01, "503, flags UF", &["status: expected 200, observed 503"]));
     check.took = 1.2;
+    record
+}
+
+/// The red run with the check that failed in quarantine, and the one that could not be judged mended.
+pub(crate) fn quarantined() -> RunRecord {
+    let mut record = red();
+    record.scenarios[1].checks[3] = ingress().checks[3].clone();
+    let quarantine = QuarantineRecord { reason: "the stand-in is slow to begin".to_owned(), until: "2026-12-31".to_owned() };
+    record.scenarios[2].checks[0].quarantined = Some(quarantine);
     record
 }
 

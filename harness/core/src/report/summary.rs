@@ -2,13 +2,18 @@
 
 use std::fmt::Write as _;
 
-use super::record::{CheckRecord, RunRecord, ScenarioRecord, Tally};
+use super::record::{AttemptRecord, CheckRecord, RunRecord, ScenarioRecord, Tally};
 use super::text::{Cell, Table, clean, code, fence, hanging, plain, prose, shorten};
-use super::verdict::{self, Verdict, counts, mark, plural, seconds, word};
+use super::verdict::{self, Verdict, check_mark, check_word, counts, plural, seconds};
 use crate::outcome::Outcome;
 
 /// Most bytes that GitHub takes of a step's summary, less a margin.
 pub const GITHUB_SUMMARY_LIMIT: usize = 1024 * 1024 - 1024;
+
+/// So many red checks are told in full in a terminal.
+const IN_FULL: usize = 3;
+/// So many lines of a difference are shown there.
+const DIFF_LINES: usize = 40;
 
 /// Plain text for a terminal: a line for each scenario, then what is red or flaky, then the totals.
 /// `report` is the path to show as the report's place.
@@ -20,7 +25,14 @@ pub fn summary(record: &RunRecord, report: Option<&str>) -> String {
         let (id, word) = (scenario.id.as_str(), Verdict::of_scenario(record, scenario).word());
         let _ = writeln!(out, "  {id:width$}  {word}  {}", counts(Tally::of(&scenario.checks)));
     }
-    for (scenario, check) in verdict::checks(record) {
+    // The last lines are those that are on the screen when the run is over: the first failure stands there, in full.
+    let reds: Vec<_> = verdict::checks(record).filter(|(_, c)| !matches!(c.outcome, Outcome::Passed | Outcome::Skipped { .. })).collect();
+    let first = reds.iter().position(|(_, c)| !c.outcome.is_green()).unwrap_or(0);
+    for (n, (scenario, check)) in reds.iter().enumerate().filter(|(n, _)| *n != first) {
+        // Of many failures one is told in full; the report has the others.
+        if n < IN_FULL { red_plain(&mut out, scenario, check) } else { red_in_a_line(&mut out, scenario, check) }
+    }
+    if let Some((scenario, check)) = reds.get(first) {
         red_plain(&mut out, scenario, check);
     }
     if let Some(why) = &record.ended_early {
@@ -30,7 +42,9 @@ pub fn summary(record: &RunRecord, report: Option<&str>) -> String {
     }
     let tally = verdict::tally(record);
     let mut totals = vec![format!("{} passed", tally.passed), format!("{} failed", tally.failed)];
-    for (n, what) in [(tally.flaky, "flaky"), (tally.errors, "could not be judged"), (tally.skipped, "skipped")] {
+    for (n, what) in
+        [(tally.flaky, "flaky"), (tally.errors, "could not be judged"), (tally.quarantined, "quarantined"), (tally.skipped, "skipped")]
+    {
         if n > 0 {
             totals.push(format!("{n} {what}"));
         }
@@ -47,11 +61,14 @@ pub fn summary(record: &RunRecord, report: Option<&str>) -> String {
 }
 
 fn red_plain(out: &mut String, scenario: &ScenarioRecord, check: &CheckRecord) {
-    let heading = format!("\n{}: {}::{}", word(&check.outcome).to_uppercase(), scenario.id, plain(&check.name));
+    let heading = format!("\n{}: {}::{}", check_word(check).to_uppercase(), scenario.id, plain(&check.name));
     match &check.outcome {
         Outcome::Passed | Outcome::Skipped { .. } => return,
         Outcome::Flaky => {
             let _ = writeln!(out, "{heading}\n  as expected only at attempt {} ({})", check.attempts.len(), seconds(check.took));
+            for line in attempts(check) {
+                let _ = writeln!(out, "  {}", shorten(&plain(&line), 400));
+            }
         }
         Outcome::Failed { mismatches } => {
             let _ = writeln!(out, "{heading}");
@@ -59,6 +76,16 @@ fn red_plain(out: &mut String, scenario: &ScenarioRecord, check: &CheckRecord) {
                 let _ = writeln!(out, "  {}", plain(&m.what));
                 let _ = writeln!(out, "    expected: {}", shorten(&plain(&m.expected), 400));
                 let _ = writeln!(out, "    observed: {}", shorten(&plain(&m.observed), 400));
+            }
+            for piece in check.evidence.iter().filter(|p| p.language == "diff") {
+                let text = clean(&piece.text);
+                for line in text.lines().take(DIFF_LINES) {
+                    let _ = writeln!(out, "    {line}");
+                }
+                let more = text.lines().count().saturating_sub(DIFF_LINES);
+                if more > 0 {
+                    let _ = writeln!(out, "    … {} in the report", plural(more, "more line"));
+                }
             }
         }
         Outcome::Error { message } => {
@@ -68,9 +95,33 @@ fn red_plain(out: &mut String, scenario: &ScenarioRecord, check: &CheckRecord) {
     for line in &check.diagnosis {
         let _ = writeln!(out, "  diagnosis: {}", plain(line));
     }
+    for line in verdict::quarantine(check).into_iter().chain(verdict::history(check)) {
+        let _ = writeln!(out, "  {}", plain(&line));
+    }
     if !check.command.is_empty() && !check.outcome.is_green() {
         let _ = writeln!(out, "  repeat: {}", hanging(&check.command, 4));
     }
+}
+
+fn red_in_a_line(out: &mut String, scenario: &ScenarioRecord, check: &CheckRecord) {
+    let why = match &check.outcome {
+        Outcome::Failed { mismatches } => mismatches.first().map(|m| {
+            format!("{}: expected {}, observed {}", plain(&m.what), shorten(&plain(&m.expected), 80), shorten(&plain(&m.observed), 80))
+        }),
+        Outcome::Error { message } => Some(shorten(&plain(message), 160)),
+        _ => None,
+    };
+    let word = check_word(check).to_uppercase();
+    let _ = writeln!(out, "\n{word}: {}::{}\n  {}", scenario.id, plain(&check.name), why.unwrap_or_default());
+}
+
+/// A line for each attempt: when, and what was not as expected.
+fn attempts(check: &CheckRecord) -> Vec<String> {
+    let line = |(n, a): (usize, &AttemptRecord)| {
+        let seen = if a.wrong.is_empty() { a.seen.clone() } else { a.wrong.join("; ") };
+        format!("attempt {}, after {}: {seen}", n + 1, seconds(a.after))
+    };
+    check.attempts.iter().enumerate().map(line).collect()
 }
 
 /// Markdown for `$GITHUB_STEP_SUMMARY`, never more than [`GITHUB_SUMMARY_LIMIT`] bytes: verdict, counts,
@@ -120,15 +171,18 @@ pub fn github_summary(record: &RunRecord) -> String {
 fn red_markdown(scenario: &ScenarioRecord, check: &CheckRecord) -> Option<String> {
     let mut out = format!(
         "\n### {} {}: {} ({})\n\n",
-        mark(&check.outcome),
+        check_mark(check),
         prose(scenario.id.as_str()),
         prose(&shorten(&plain(&check.name), 300)),
-        word(&check.outcome)
+        check_word(check)
     );
     match &check.outcome {
         Outcome::Passed | Outcome::Skipped { .. } => return None,
         Outcome::Flaky => {
-            let _ = writeln!(out, "As expected only at attempt {} ({}).", check.attempts.len(), seconds(check.took));
+            let _ = writeln!(out, "As expected only at attempt {} ({}).\n", check.attempts.len(), seconds(check.took));
+            for line in attempts(check) {
+                let _ = writeln!(out, "- {}", prose(&shorten(&plain(&line), 1000)));
+            }
         }
         Outcome::Failed { mismatches } => {
             let mut table = Table::new(["what", "expected", "observed"]);
@@ -144,6 +198,9 @@ fn red_markdown(scenario: &ScenarioRecord, check: &CheckRecord) -> Option<String
         Outcome::Error { message } => {
             let _ = writeln!(out, "{}", prose(&shorten(&plain(message), 2000)));
         }
+    }
+    for line in verdict::quarantine(check).into_iter().chain(verdict::history(check)) {
+        let _ = writeln!(out, "\n{}.", prose(&shorten(&plain(&line), 1000)));
     }
     if !check.diagnosis.is_empty() {
         out.push_str("\nDiagnosis:\n\n");

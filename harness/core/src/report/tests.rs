@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 
 use super::record::*;
-use super::{github_summary, junit, record_json, render, sample, stable_lines, summary};
+use super::{PastRun, github_summary, html, junit, note_history, record_json, render, sample, stable_lines, summary};
 use crate::outcome::{EvidenceKind, Mismatch, Outcome};
 
 #[test]
@@ -32,6 +32,58 @@ fn embedded_page() {
 }
 
 #[test]
+fn a_quarantined_failure_is_named_in_every_form_and_makes_no_run_red() {
+    let record = sample::quarantined();
+    assert!(Tally::of(record.scenarios.iter().flat_map(|s| &s.checks)).is_green());
+    for text in [render(&record, None), summary(&record, None), github_summary(&record), junit(&record)] {
+        assert!(text.contains("failed, quarantined") || text.contains("FAILED, QUARANTINED"), "{text}");
+        assert!(text.contains("in quarantine until 2026-12-31: the stand-in is slow to begin"), "{text}");
+        assert!(!text.contains("PASSED** on"), "{text}");
+    }
+    assert!(
+        summary(&record, None).contains("GREEN BUT FOR QUARANTINE: 5 passed, 0 failed, 1 quarantined, 1 skipped"),
+        "{}",
+        summary(&record, None)
+    );
+    let xml = junit(&record);
+    assert!(xml.contains("failures=\"0\" errors=\"0\" skipped=\"2\"") && !xml.contains("<failure"), "{xml}");
+    assert!(record_json(&record).unwrap().contains("\"quarantined\": {"));
+    // One that passes says that it may be due to end.
+    let mut mended = sample::quarantined();
+    mended.scenarios[2].checks[0].outcome = Outcome::Passed;
+    assert!(junit(&mended).contains("it passed, so it may be due to end"));
+}
+
+#[test]
+fn a_flaky_check_shows_each_attempt_in_every_form() {
+    let mut record = sample::flaky();
+    let past = [sample::flaky(), sample::green()].map(|r| PastRun::read(record_json(&r).unwrap().as_bytes(), Some("kind")).unwrap());
+    note_history(&mut record, &past);
+    for text in [render(&record, None), summary(&record, None), github_summary(&record), junit(&record)] {
+        assert!(text.to_lowercase().contains("flaky"), "{text}");
+        assert!(text.contains("status: expected 200, observed 503"), "{text}");
+        assert!(text.contains("flaky in 2 of its last 3 runs"), "{text}");
+    }
+}
+
+#[test]
+fn the_page_says_since_when_a_check_fails_and_what_drifted() {
+    let mut record = sample::red();
+    let mut before = sample::red();
+    before.started = "2026-11-20T01:48:00Z".to_owned();
+    note_history(&mut record, &[PastRun::read(record_json(&before).unwrap().as_bytes(), Some("kind")).unwrap()]);
+    for (run, mode) in [(&mut record, "STATIC"), (&mut before, "EDS")] {
+        let digest = serde_json::from_value(serde_json::json!({"cluster c": {"type": mode}})).unwrap();
+        run.scenarios[1].stages[0].proxies.insert("a/x".to_owned(), digest);
+    }
+    let page = render(&record, Some(&before));
+    assert!(page.contains("**Still failing**"), "{page}");
+    assert!(page.contains("red in 2 runs in a row, since the run of 2026-11-20 01:48 UTC; as expected in no run that is known"), "{page}");
+    assert!(page.contains("**Configuration of the proxies that drifted** (1 difference)"), "{page}");
+    assert!(page.contains("+  \"type\": \"STATIC\""), "{page}");
+}
+
+#[test]
 fn short_forms_of_a_red_run() {
     insta::assert_snapshot!("terminal", summary(&sample::red(), Some("reports/2026-11-22-kind-3-scenarios.md")));
     insta::assert_snapshot!("github", github_summary(&sample::red()));
@@ -42,8 +94,9 @@ fn short_forms_of_a_red_run() {
 #[test]
 fn no_page_of_a_red_run_says_that_the_run_passed() {
     for (record, word) in [(sample::red(), "FAILED"), (sample::flaky(), "FLAKY"), (sample::unfinished(), "INCOMPLETE")] {
-        for text in [render(&record, None), summary(&record, None), github_summary(&record)] {
+        for text in [render(&record, None), summary(&record, None), github_summary(&record), html(&record, None)] {
             assert!(text.contains(word), "{text}");
+            assert!(!text.contains("<p class=\"verdict\">PASSED"), "{text}");
             assert!(!text.contains("**PASSED** on"), "{text}");
         }
     }
@@ -118,6 +171,7 @@ fn the_json_reads_back_as_the_same_record() {
 fn all_forms(record: &RunRecord) -> Vec<String> {
     vec![
         render(record, Some(record)),
+        html(record, Some(record)),
         summary(record, None),
         github_summary(record),
         junit(record),
@@ -154,7 +208,9 @@ fn everywhere(record: &mut RunRecord, text: &str) {
             (c.name, c.proves, c.given, c.command) = (t(), t(), t(), t());
             (c.expected, c.observed, c.diagnosis) = (v(), v(), v());
             (c.caller, c.destination) = (Some(t()), Some(t()));
-            c.attempts = vec![AttemptRecord { after: 0.1, seen: t() }];
+            c.attempts = vec![AttemptRecord { after: 0.1, seen: t(), at: t(), wrong: v() }];
+            c.quarantined = (at % 2 == 0).then(|| QuarantineRecord { reason: t(), until: t() });
+            c.history = Some(CheckHistory { red_since: Some(t()), red_runs: 2, last_green: Some(t()), flaky_runs: 1, runs: 3 });
             c.evidence = vec![EvidenceRecord { title: t(), language: t(), text: t() }];
             c.outcome = match at % 4 {
                 0 => Outcome::Failed { mismatches: vec![Mismatch { what: t(), expected: t(), observed: t(), by: EvidenceKind::Log }] },
@@ -234,6 +290,81 @@ fn holds_together(page: &str) -> Result<(), TestCaseError> {
     Ok(())
 }
 
+/// Walks an HTML page: every tag is one of ours, closed in order, and every attribute one that we write.
+fn is_sound_html(page: &str) -> Result<(), TestCaseError> {
+    const EMPTY: [&str; 6] = ["meta", "input", "br", "hr", "rect", "path"];
+    const TAGS: &str = "html head title style body header nav main section footer div span p h1 h2 h4 h5 h6 a ul ol li code pre \
+        strong em details summary table thead tbody tr th td figure figcaption blockquote label svg text";
+    const ATTRIBUTES: &str = "lang charset name content http-equiv type id checked class for href rel open viewBox width height role \
+        aria-label x y rx d";
+    let (_, page) = page.split_once("<!doctype html>").ok_or_else(|| TestCaseError::fail("no doctype"))?;
+    let (before, rest) = page.split_once("<style>").ok_or_else(|| TestCaseError::fail("no style"))?;
+    let (_, after) = rest.split_once("</style>").ok_or_else(|| TestCaseError::fail("style is left open"))?;
+    let page = format!("{before}<style></style>{after}");
+    let mut open: Vec<String> = Vec::new();
+    let mut parts = page.split('<');
+    prop_assert!(!parts.next().unwrap_or_default().contains('>'));
+    for part in parts {
+        // A `>` in an attribute is escaped, so the first one ends the tag, and text has none.
+        let (tag, text) = part.split_once('>').ok_or_else(|| TestCaseError::fail(part.to_owned()))?;
+        prop_assert!(!text.contains('>') && !text.contains('"'), "unescaped: {}", text);
+        if let Some(name) = tag.strip_prefix('/') {
+            let opened = open.pop();
+            prop_assert_eq!(opened.as_deref(), Some(name), "{}", tag);
+            continue;
+        }
+        let tag = tag.trim_end_matches('/');
+        let name: String = tag.chars().take_while(|c| c.is_ascii_alphanumeric()).collect();
+        let known = TAGS.split_whitespace().chain(EMPTY).any(|t| t == name);
+        prop_assert!(known, "<{}>", tag);
+        let mut rest = tag[name.len()..].trim_start();
+        while !rest.is_empty() {
+            let key: String = rest.chars().take_while(|c| c.is_ascii_alphabetic() || *c == '-').collect();
+            prop_assert!(ATTRIBUTES.split_whitespace().any(|a| a == key), "{} of <{}>", key, tag);
+            rest = &rest[key.len()..];
+            if let Some(value) = rest.strip_prefix("=\"") {
+                let (value, behind) = value.split_once('"').ok_or_else(|| TestCaseError::fail(tag.to_owned()))?;
+                let to_elsewhere = key == "href" && value.contains(':') && !value.starts_with("http");
+                prop_assert!(!to_elsewhere, "{}", tag);
+                rest = behind;
+            }
+            rest = rest.trim_start();
+        }
+        if !EMPTY.contains(&name.as_str()) {
+            open.push(name);
+        }
+    }
+    prop_assert!(open.is_empty(), "left open: {:?}", open);
+    prop_assert!(!page.chars().any(|c| c.is_control() && !matches!(c, '\n' | '\t')));
+    Ok(())
+}
+
+#[test]
+fn the_html_page_is_sound_and_fetches_and_executes_nothing() {
+    for record in [sample::green(), sample::red(), sample::flaky(), sample::unfinished(), sample::embedded()] {
+        let page = html(&record, Some(&sample::red()));
+        is_sound_html(&page).unwrap();
+        for word in ["<script", "<link", "<img", "<iframe", "src=", "@import", "url(", "onload", " style="] {
+            assert!(!page.contains(word), "{word}");
+        }
+        assert!(page.contains("default-src 'none'"));
+        assert!(page.contains("prefers-color-scheme: dark") && page.contains("width=device-width"));
+    }
+}
+
+#[test]
+fn an_html_page_has_every_check_and_shows_the_red_ones_first() {
+    let record = sample::red();
+    let page = html(&record, None);
+    let cards = page.matches("<details class=\"check ").count();
+    assert_eq!(cards, record.scenarios.iter().map(|s| s.checks.len()).sum::<usize>());
+    let first = page.find("traffic leaves through the egress gateway").unwrap();
+    assert!(first < page.find("id=\"scenarios\"").unwrap(), "a failure is told before the overview");
+    assert_eq!(page.matches("\" open>").count(), 2, "what failed or could not be judged is open");
+    assert!(page.contains("no line of this call in 1 replica, read 2.1 s past it") && page.contains("Not passed 2"));
+    assert!(page.contains("<svg ") && page.contains("PassthroughCluster"), "paths are drawn");
+}
+
 /// Texts that are likely to break something, and any others.
 fn nasty() -> impl Strategy<Value = String> {
     let pieces = prop::sample::select(vec![
@@ -285,6 +416,11 @@ fn nasty() -> impl Strategy<Value = String> {
         "end",
         "true",
         "]]>",
+        "<script>alert(1)</script>",
+        "\" onload=\"alert(1)",
+        "</style>",
+        "[x](javascript:alert(1))",
+        "&#60;b&#62;",
         "outbound|443||httpbin.org",
     ]);
     prop_oneof![prop::collection::vec(pieces, 0..12).prop_map(|p| p.concat()), any::<String>()]
@@ -304,6 +440,13 @@ proptest! {
         prop_assert_eq!(&yaml["type"], "report");
         prop_assert_eq!(&yaml["created"], "2026-11-21");
         prop_assert!(yaml["tags"].as_array().unwrap().iter().all(serde_json::Value::is_string), "{}", front);
+    }
+
+    #[test]
+    fn no_text_breaks_html(text in nasty()) {
+        let mut record = sample::green();
+        everywhere(&mut record, &text);
+        is_sound_html(&html(&record, Some(&sample::red())))?;
     }
 
     #[test]

@@ -10,6 +10,8 @@ pub(super) enum Verdict {
     Passed,
     /// As expected in the end, but some check needed more than one attempt.
     Flaky,
+    /// As expected, but for checks in quarantine.
+    Quarantined,
     /// Some check did not come out as expected.
     Failed,
     /// No check failed, but some could not be judged.
@@ -29,6 +31,8 @@ impl Verdict {
             Self::NotJudged
         } else if tally.flaky > 0 {
             Self::Flaky
+        } else if tally.quarantined > 0 {
+            Self::Quarantined
         } else if tally.passed > 0 {
             Self::Passed
         } else {
@@ -55,6 +59,7 @@ impl Verdict {
         match self {
             Self::Passed => "PASSED",
             Self::Flaky => "FLAKY",
+            Self::Quarantined => "GREEN BUT FOR QUARANTINE",
             Self::Failed => "FAILED",
             Self::NotJudged => "COULD NOT BE JUDGED",
             Self::Incomplete => "INCOMPLETE",
@@ -66,7 +71,7 @@ impl Verdict {
     pub(super) fn mark(self) -> &'static str {
         match self {
             Self::Passed => "✅",
-            Self::Flaky => "⚠️",
+            Self::Flaky | Self::Quarantined => "⚠️",
             Self::Failed | Self::NotJudged | Self::Incomplete => "❌",
             Self::NothingAsked => "⏭️",
         }
@@ -76,7 +81,7 @@ impl Verdict {
     pub(super) fn alert(self) -> &'static str {
         match self {
             Self::Passed => "NOTE",
-            Self::Flaky => "WARNING",
+            Self::Flaky | Self::Quarantined => "WARNING",
             Self::Failed | Self::NotJudged | Self::Incomplete | Self::NothingAsked => "CAUTION",
         }
     }
@@ -113,6 +118,29 @@ pub(super) fn mark(outcome: &Outcome) -> &'static str {
     }
 }
 
+/// The word for a check: that of its outcome, and that it is in quarantine.
+pub(super) fn check_word(check: &CheckRecord) -> String {
+    let word = word(&check.outcome);
+    if check.quarantined.is_some() { format!("{word}, quarantined") } else { word.to_owned() }
+}
+
+/// The mark for a check: one in quarantine does not make the run red.
+pub(super) fn check_mark(check: &CheckRecord) -> &'static str {
+    if check.outcome.is_green() || check.counts_red() { mark(&check.outcome) } else { "⚠️" }
+}
+
+/// What a quarantine means for a check, in a sentence; None where it is in none.
+pub(super) fn quarantine(check: &CheckRecord) -> Option<String> {
+    let quarantine = check.quarantined.as_ref()?;
+    let end = if check.outcome == Outcome::Passed { "; it passed, so it may be due to end" } else { "" };
+    Some(format!("in quarantine until {}: {}{end}", quarantine.until, quarantine.reason))
+}
+
+/// What earlier runs say of a check, in words.
+pub(super) fn history(check: &CheckRecord) -> Option<String> {
+    check.history.as_ref()?.words()
+}
+
 /// Each check of a run with its scenario.
 pub(super) fn checks(record: &RunRecord) -> impl Iterator<Item = (&ScenarioRecord, &CheckRecord)> {
     record.scenarios.iter().flat_map(|s| s.checks.iter().map(move |c| (s, c)))
@@ -125,12 +153,13 @@ pub(super) fn counts(tally: Tally) -> String {
 
 /// The same with ` in 3 scenarios` or the like after the number of checks.
 pub(super) fn counts_in(tally: Tally, place: &str) -> String {
-    let all = tally.passed + tally.flaky + tally.failed + tally.errors + tally.skipped;
+    let all = tally.passed + tally.flaky + tally.failed + tally.errors + tally.quarantined + tally.skipped;
     let parts: Vec<String> = [
         (tally.passed, "passed"),
         (tally.flaky, "flaky"),
         (tally.failed, "failed"),
         (tally.errors, "could not be judged"),
+        (tally.quarantined, "quarantined"),
         (tally.skipped, "skipped"),
     ]
     .into_iter()

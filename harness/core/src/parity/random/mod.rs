@@ -22,7 +22,7 @@ use draft::Draft;
 use prng::Prng;
 
 use crate::names::{Namespaced, ScenarioId};
-use crate::scenario::{Catalogue, Certificate, Manifest, OutsideHost, Scenario};
+use crate::scenario::{Catalogue, Certificate, Exceptions, Manifest, OutsideHost, Scenario};
 
 /// The scenario whose applications the calls are between.
 const BENEATH: &str = "00-sample-apps";
@@ -88,6 +88,7 @@ pub fn draw(seed: u64, index: u32) -> Option<Drawn> {
         might_be_missing: Vec::new(),
         next_work: Vec::new(),
         corrections: Vec::new(),
+        exceptions: Exceptions::default(),
     };
     Some(Drawn { index, bends, scenario })
 }

@@ -6,10 +6,15 @@ use std::fmt::Write as _;
 use similar::TextDiff;
 
 use crate::outcome::Outcome;
+use crate::report::drift::drift;
 use crate::report::normalise::stable_lines;
-use crate::report::record::RunRecord;
+use crate::report::record::{CheckRecord, RunRecord};
 use crate::report::text::{code, fence, plain, prose};
 use crate::report::verdict::{self, minute};
+
+/// At most so many resources whose configuration drifted are shown, and so many lines of each.
+const RESOURCES: usize = 12;
+const LINES: usize = 40;
 
 type States<'a> = BTreeMap<(&'a str, &'a str), &'a Outcome>;
 
@@ -21,12 +26,16 @@ fn red(outcome: &Outcome) -> bool {
     matches!(outcome, Outcome::Failed { .. } | Outcome::Error { .. })
 }
 
+fn flaky(outcome: &Outcome) -> bool {
+    *outcome == Outcome::Flaky
+}
+
 fn green(outcome: &Outcome) -> bool {
     matches!(outcome, Outcome::Passed | Outcome::Flaky)
 }
 
 /// Lists of what is new, fixed, still failing and gone, then a diff of what was observed.
-pub(super) fn body(record: &RunRecord, previous: Option<&RunRecord>) -> String {
+pub(in crate::report) fn body(record: &RunRecord, previous: Option<&RunRecord>) -> String {
     let Some(previous) = previous else {
         return "There is no earlier report to compare with.\n".to_owned();
     };
@@ -42,10 +51,12 @@ pub(super) fn body(record: &RunRecord, previous: Option<&RunRecord>) -> String {
 
     let (old, new) = (states(previous), states(record));
     let in_both = || new.iter().filter_map(|(k, n)| old.get(k).map(|o| (k, *o, *n)));
-    let lists: [(&str, Vec<_>); 7] = [
+    let lists: [(&str, Vec<_>); 9] = [
         ("Newly failing", in_both().filter(|(_, o, n)| !red(o) && red(n)).map(|(k, ..)| *k).collect()),
         ("Still failing", in_both().filter(|(_, o, n)| red(o) && red(n)).map(|(k, ..)| *k).collect()),
-        ("Newly flaky", in_both().filter(|(_, o, n)| **o != Outcome::Flaky && **n == Outcome::Flaky).map(|(k, ..)| *k).collect()),
+        ("Newly flaky", in_both().filter(|(_, o, n)| !flaky(o) && flaky(n)).map(|(k, ..)| *k).collect()),
+        ("Still flaky", in_both().filter(|(_, o, n)| flaky(o) && flaky(n)).map(|(k, ..)| *k).collect()),
+        ("No longer flaky", in_both().filter(|(_, o, n)| flaky(o) && **n == Outcome::Passed).map(|(k, ..)| *k).collect()),
         ("Fixed", in_both().filter(|(_, o, n)| red(o) && green(n)).map(|(k, ..)| *k).collect()),
         (
             "Failed before, now skipped",
@@ -61,11 +72,43 @@ pub(super) fn body(record: &RunRecord, previous: Option<&RunRecord>) -> String {
         let _ = writeln!(out, "\n**{heading}**\n");
         for (scenario, check) in list {
             let state = new.get(&(*scenario, *check)).map(|o| format!(" ({})", verdict::word(o))).unwrap_or_default();
-            let _ = writeln!(out, "- {}: {}{state}", code(scenario), prose(check));
+            let now = verdict::checks(record).find(|(s, c)| s.id.as_str() == *scenario && c.name == *check).map(|(_, c)| c);
+            let since = now.and_then(told).map(|words| format!("; {}", prose(&words))).unwrap_or_default();
+            let _ = writeln!(out, "- {}: {}{state}{since}", code(scenario), prose(check));
         }
     }
     out.push_str(&versions(record, previous));
+    out.push_str(&configuration(record, previous));
     out.push_str(&difference(record, previous));
+    out
+}
+
+/// Since when, and whether it counts.
+fn told(check: &CheckRecord) -> Option<String> {
+    let parts: Vec<String> = verdict::history(check).into_iter().chain(verdict::quarantine(check)).collect();
+    (!parts.is_empty()).then(|| parts.join("; "))
+}
+
+/// What the proxies had, where both runs wrote it down.
+fn configuration(record: &RunRecord, previous: &RunRecord) -> String {
+    let Some(drift) = drift(previous, record) else { return String::new() };
+    if drift.differences.is_empty() {
+        return format!("\nThe proxies' configuration is the same: {} compared.\n", verdict::plural(drift.resources, "resource"));
+    }
+    let mut out =
+        format!("\n**Configuration of the proxies that drifted** ({})\n\n", verdict::plural(drift.differences.len(), "difference"));
+    for difference in drift.differences.iter().take(RESOURCES) {
+        let _ = writeln!(out, "- {}", prose(&difference.heading()));
+        if !difference.diff.is_empty() {
+            let mut lines: Vec<&str> = difference.diff.iter().take(LINES).map(String::as_str).collect();
+            let more = format!("… {} more", difference.diff.len().saturating_sub(LINES));
+            lines.extend((difference.diff.len() > LINES).then_some(more.as_str()));
+            let _ = writeln!(out, "\n{}", fence("diff", &lines.join("\n")));
+        }
+    }
+    if drift.differences.len() > RESOURCES {
+        let _ = writeln!(out, "- … {} more; `gateproof diff` of the two records shows them", drift.differences.len() - RESOURCES);
+    }
     out
 }
 

@@ -27,6 +27,17 @@ pub(super) fn not_tested(record: &RunRecord) -> String {
     if !skipped.is_empty() {
         let _ = write!(out, "\nSkipped in this run:\n\n{skipped}");
     }
+    let mut quarantined = Table::new(["scenario", "check in quarantine", "outcome", "until", "reason"]);
+    for (s, check) in verdict::checks(record) {
+        if let Some(q) = &check.quarantined {
+            let outcome = Cell::ours(verdict::word(&check.outcome));
+            quarantined.row([Cell::code(s.id.as_str()), Cell::prose(&check.name), outcome, Cell::prose(&q.until), Cell::prose(&q.reason)]);
+        }
+    }
+    let quarantined = quarantined.finish();
+    if !quarantined.is_empty() {
+        let _ = write!(out, "\nIn quarantine: asked, but a failure does not make the run red.\n\n{quarantined}");
+    }
     out
 }
 

@@ -60,7 +60,9 @@ pub(super) fn summary(record: &RunRecord) -> String {
                 Outcome::Flaky => Some(format!("flaky, {}", plural(check.attempts.len(), "attempt"))),
                 Outcome::Passed | Outcome::Skipped { .. } => None,
             };
-            if let Some(why) = why {
+            // One that fails for the third time reads differently from one that fails for the first.
+            let more = verdict::quarantine(check).into_iter().chain(verdict::history(check));
+            if let Some(why) = why.map(|why| more.fold(why, |all, more| format!("{all} ({more})"))) {
                 let name = format!("{} / {}", prose(scenario.id.as_str()), prose(&check.name));
                 lines.push(format!("- [{name}](#{}): {}", check_anchor(s, c), prose(&why)));
             }
@@ -87,6 +89,7 @@ fn meaning(run: Verdict, tally: Tally) -> Option<&'static str> {
         Verdict::Flaky => {
             Some("Every check came out as expected in the end, but not each at its first attempt. A flaky check is not a pass.")
         }
+        Verdict::Quarantined => Some("What is not in quarantine came out as expected. What is does not count, and is no pass."),
         Verdict::NothingAsked if tally.skipped > 0 => Some("Every check was skipped. This run proves nothing."),
         Verdict::NothingAsked => Some("No check was asked. This run proves nothing."),
         Verdict::NotJudged => Some("Nothing was seen to be wrong, but not everything could be looked at. This is no pass."),
@@ -127,11 +130,12 @@ fn tallies(record: &RunRecord) -> String {
     for (at, scenario) in record.scenarios.iter().enumerate() {
         let tally = Tally::of(&scenario.checks);
         let verdict = Verdict::of_scenario(record, scenario);
+        let aside = if tally.quarantined > 0 { format!(" ({} quarantined)", tally.quarantined) } else { String::new() };
         let [passed, flaky, failed, errors, skipped] =
             [tally.passed, tally.flaky, tally.failed, tally.errors, tally.skipped].map(|n| Cell::ours(n.to_string()));
         table.row([
             Cell::ours(format!("[{}](#{})", scenario.id, scenario_anchor(at))),
-            Cell::ours(format!("{} {}", verdict.mark(), verdict.word())),
+            Cell::ours(format!("{} {}{aside}", verdict.mark(), verdict.word())),
             passed,
             flaky,
             failed,

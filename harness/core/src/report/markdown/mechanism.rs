@@ -23,7 +23,7 @@ struct Fence(char, usize, usize);
 
 /// The text with its headings below `level`, its relative links led from the report to the scenario's
 /// folder, no HTML, and no fence left open.
-pub(super) fn embed(text: &str, level: usize, folder: &str) -> String {
+pub(in crate::report) fn embed(text: &str, level: usize, folder: &str) -> String {
     let text = clean(text);
     let text = text.trim();
     // Code spans keep their `<` only where every span begins and ends on one line with one backtick.

@@ -36,9 +36,38 @@ impl Label {
     }
 }
 
+/// What a node of a [`Graph`] is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::report) enum NodeKind {
+    Caller,
+    Proxy,
+    Destination,
+    Stop,
+}
+
+/// One station; its label may have several lines.
+pub(in crate::report) struct GraphNode {
+    pub(in crate::report) kind: NodeKind,
+    pub(in crate::report) label: String,
+}
+
+/// One way between two stations, by their places in [`Graph::nodes`].
+pub(in crate::report) struct GraphEdge {
+    pub(in crate::report) from: usize,
+    pub(in crate::report) to: usize,
+    pub(in crate::report) labels: Vec<String>,
+    pub(in crate::report) intact: bool,
+}
+
+/// Paths as stations and ways, for other drawings than Mermaid's. Texts are as recorded: neither cleaned nor escaped.
+pub(in crate::report) struct Graph {
+    pub(in crate::report) nodes: Vec<GraphNode>,
+    pub(in crate::report) edges: Vec<GraphEdge>,
+}
+
 /// Paths of several checks, each part once.
 #[derive(Default)]
-pub(super) struct Paths {
+pub(in crate::report) struct Paths {
     nodes: Vec<(Node, String)>,
     edges: Vec<Edge>,
 }
@@ -52,7 +81,7 @@ fn given(text: &str) -> Option<&str> {
 
 impl Paths {
     /// The paths of these checks.
-    pub(super) fn of<'a>(checks: impl IntoIterator<Item = &'a CheckRecord>, gateways: &[GatewayRecord]) -> Self {
+    pub(in crate::report) fn of<'a>(checks: impl IntoIterator<Item = &'a CheckRecord>, gateways: &[GatewayRecord]) -> Self {
         let mut paths = Self::default();
         for check in checks {
             paths.add(check, gateways);
@@ -61,12 +90,12 @@ impl Paths {
     }
 
     /// Whether no log line showed any path.
-    pub(super) fn is_empty(&self) -> bool {
+    pub(in crate::report) fn is_empty(&self) -> bool {
         self.nodes.is_empty()
     }
 
     /// Whether some arrow was seen in variations only.
-    pub(super) fn has_variations(&self) -> bool {
+    pub(in crate::report) fn has_variations(&self) -> bool {
         self.edges.iter().any(|e| !e.intact && !self.is_known(e))
     }
 
@@ -159,6 +188,35 @@ impl Paths {
         None
     }
 
+    /// The labels of an arrow, at most so many.
+    fn labels(edge: &Edge) -> Vec<String> {
+        let lines = edge.labels.iter().take(LABELS).map(|l| match l.routes.as_slice() {
+            [] => l.main.clone(),
+            [one] => format!("{}\nroute {one}", l.main),
+            many => format!("{}\nroutes {}", l.main, many.join(", ")),
+        });
+        let mut lines: Vec<String> = lines.collect();
+        if edge.labels.len() > LABELS {
+            lines.push(format!("and {} more", edge.labels.len() - LABELS));
+        }
+        lines
+    }
+
+    /// The stations and ways.
+    pub(in crate::report) fn graph(&self) -> Graph {
+        let kind = |node: &Node| match node {
+            Node::Caller(_) => NodeKind::Caller,
+            Node::Proxy(_) => NodeKind::Proxy,
+            Node::Destination(_) => NodeKind::Destination,
+            Node::Stop(..) => NodeKind::Stop,
+        };
+        let edges = self.edges.iter().filter(|e| e.intact || !self.is_known(e));
+        Graph {
+            nodes: self.nodes.iter().map(|(node, label)| GraphNode { kind: kind(node), label: label.clone() }).collect(),
+            edges: edges.map(|e| GraphEdge { from: e.from, to: e.to, labels: Self::labels(e), intact: e.intact }).collect(),
+        }
+    }
+
     /// The Mermaid text in its fence; empty when there is no path.
     pub(super) fn render(&self) -> String {
         if self.is_empty() {
@@ -178,16 +236,7 @@ impl Paths {
             };
         }
         for edge in self.edges.iter().filter(|e| e.intact || !self.is_known(e)) {
-            let lines = edge.labels.iter().take(LABELS).map(|l| match l.routes.as_slice() {
-                [] => l.main.clone(),
-                [one] => format!("{}\nroute {one}", l.main),
-                many => format!("{}\nroutes {}", l.main, many.join(", ")),
-            });
-            let mut lines: Vec<String> = lines.collect();
-            if edge.labels.len() > LABELS {
-                lines.push(format!("and {} more", edge.labels.len() - LABELS));
-            }
-            let text = label(&lines.join("\n"));
+            let text = label(&Self::labels(edge).join("\n"));
             let (open, close) = if edge.intact { ("--", "-->") } else { ("-.", ".->") };
             let _ = match (text.is_empty(), edge.intact) {
                 (true, true) => writeln!(out, "  n{} --> n{}", edge.from, edge.to),

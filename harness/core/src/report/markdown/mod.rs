@@ -1,11 +1,11 @@
 //! The report as one page of GitHub-flavoured Markdown.
 
 mod background;
-mod changes;
+pub(super) mod changes;
 mod closing;
 mod head;
-mod mechanism;
-mod mermaid;
+pub(super) mod mechanism;
+pub(super) mod mermaid;
 mod scenario;
 mod troubleshooting;
 

@@ -8,7 +8,7 @@ use super::mermaid::Paths;
 use crate::outcome::Outcome;
 use crate::report::record::{CheckRecord, RunRecord, ScenarioRecord, StageRecord, Tally};
 use crate::report::text::{Cell, Table, clean, code, fence, html, joined, link, prose};
-use crate::report::verdict::{self, Verdict, counts, mark, plural, seconds, word};
+use crate::report::verdict::{self, Verdict, check_mark, check_word, counts, plural, seconds};
 use crate::scenario::INTACT;
 
 /// Longest command shown in a cell.
@@ -115,7 +115,7 @@ fn checks(at: usize, scenario: &ScenarioRecord) -> String {
     let mut table = Table::new(["check", "command to repeat", "expected", "observed", "what it proves"]);
     for (c, check) in scenario.checks.iter().enumerate() {
         let more = format!("[in full below](#{})", check_anchor(at, c));
-        let mut name = Cell::prose(&check.name).below(Cell::ours(format!("{} **{}**", mark(&check.outcome), word(&check.outcome))));
+        let mut name = Cell::prose(&check.name).below(Cell::ours(format!("{} **{}**", check_mark(check), check_word(check))));
         if check.given != INTACT {
             name = name.below(Cell::ours("in state")).below(Cell::code(&check.given));
         }
@@ -171,9 +171,9 @@ fn evidence(at: usize, c: usize, check: &CheckRecord) -> String {
     let mut out = format!(
         "<a id=\"{}\"></a>\n\n<details><summary>{} {}: {}</summary>\n\n",
         check_anchor(at, c),
-        mark(&check.outcome),
+        check_mark(check),
         html(&check.name),
-        word(&check.outcome)
+        check_word(check)
     );
     let _ = writeln!(
         out,
@@ -182,6 +182,9 @@ fn evidence(at: usize, c: usize, check: &CheckRecord) -> String {
         plural(check.attempts.len(), "attempt"),
         seconds(check.took)
     );
+    for line in verdict::quarantine(check).into_iter().chain(verdict::history(check)) {
+        let _ = writeln!(out, "It is {}.\n", prose(&line));
+    }
     if !check.command.trim().is_empty() {
         let _ = writeln!(out, "Command to repeat it:\n\n{}", fence("bash", &check.command));
     }
@@ -192,9 +195,11 @@ fn evidence(at: usize, c: usize, check: &CheckRecord) -> String {
         }
     }
     if check.attempts.len() > 1 {
-        let mut table = Table::new(["attempt", "after the gate", "seen"]);
+        let mut table = Table::new(["attempt", "after the first", "at", "seen", "not as expected"]);
         for (n, attempt) in check.attempts.iter().enumerate() {
-            table.row([Cell::ours((n + 1).to_string()), Cell::ours(seconds(attempt.after)), Cell::prose(&attempt.seen)]);
+            let wrong = Cell::prose(&attempt.wrong.join("\n"));
+            let (number, after) = (Cell::ours((n + 1).to_string()), Cell::ours(seconds(attempt.after)));
+            table.row([number, after, Cell::prose(&attempt.at), Cell::prose(&attempt.seen), wrong]);
         }
         let _ = writeln!(out, "{}", table.finish());
     }

@@ -6,7 +6,7 @@ use super::check_anchor;
 use crate::outcome::{EvidenceKind, Outcome};
 use crate::report::record::{CheckRecord, RunRecord};
 use crate::report::text::{Cell, Table, code, link, prose};
-use crate::report::verdict::{self, mark, plural, seconds, word};
+use crate::report::verdict::{self, check_mark, check_word, plural, seconds};
 
 /// Each check that is red or flaky.
 pub(super) fn body(record: &RunRecord) -> String {
@@ -24,11 +24,14 @@ pub(super) fn body(record: &RunRecord) -> String {
             let _ = writeln!(
                 out,
                 "### {} {}: {} ({})\n",
-                mark(&check.outcome),
+                check_mark(check),
                 prose(scenario.id.as_str()),
                 prose(&check.name),
-                word(&check.outcome)
+                check_word(check)
             );
+            for line in verdict::quarantine(check).into_iter().chain(verdict::history(check)) {
+                let _ = writeln!(out, "This check is {}.\n", prose(&line));
+            }
             one(&mut out, check);
             let _ = write!(out, "[Evidence](#{})", check_anchor(s, c));
             if let Some(folder) = &record.diagnostics {
@@ -80,7 +83,9 @@ fn one(out: &mut String, check: &CheckRecord) {
     if !check.attempts.is_empty() {
         let _ = writeln!(out, "Attempts, in state {}:\n", code(&check.given));
         for attempt in &check.attempts {
-            let _ = writeln!(out, "- after {}: {}", seconds(attempt.after), prose(&attempt.seen));
+            let at = if attempt.at.is_empty() { String::new() } else { format!(" (at {})", prose(&attempt.at)) };
+            let wrong = if attempt.wrong.is_empty() { String::new() } else { format!("; not as expected: {}", attempt.wrong.join("; ")) };
+            let _ = writeln!(out, "- after {}{at}: {}", seconds(attempt.after), prose(&format!("{}{wrong}", attempt.seen)));
         }
         out.push('\n');
     }
@@ -91,6 +96,7 @@ fn rests_on(kind: EvidenceKind) -> &'static str {
         EvidenceKind::Traffic => "the answer to a call",
         EvidenceKind::Log => "an access log",
         EvidenceKind::ProxyConfig => "a proxy's configuration",
+        EvidenceKind::Object => "an object of the Kubernetes API",
         EvidenceKind::Analysis => "`istioctl analyze`",
         EvidenceKind::State => "the state of pods and proxies",
     }
