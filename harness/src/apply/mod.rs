@@ -13,8 +13,8 @@ use kube::{Client, ResourceExt};
 use serde_json::{Value, json};
 use tokio::time::timeout;
 
-use crate::kube_ext::Resources;
-use crate::provider::ImageMap;
+use crate::kube_ext::{Resources, is_settled};
+use crate::provider::{ImageMap, Pace};
 use crate::sync::{FIELD_MANAGER, OWNER_LABEL, Revision};
 
 /// Why an object could not be applied or removed.
@@ -278,6 +278,40 @@ impl Applier {
                 "Deployment" => rollout::deployment(&self.client, key, left).await?,
                 "CustomResourceDefinition" => rollout::crd(&self.client, key, left).await?,
                 _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Waits until the Deployments that istiod made for Gateways, and their pods, are gone.
+    ///
+    /// # Errors
+    /// When one is still there after `limit`.
+    pub async fn until_gone(&self, keys: &[ObjectKey], limit: Duration) -> Result<(), ApplyError> {
+        let began = Instant::now();
+        for key in keys {
+            rollout::gone(&self.client, key, limit.saturating_sub(began.elapsed())).await?;
+        }
+        Ok(())
+    }
+
+    /// Waits until istiod has said of these Gateways and routes what it makes of them as they are now: then it has them. Who is
+    /// nobody's is waited for in vain, and not for long.
+    ///
+    /// # Errors
+    /// When the API refuses.
+    pub async fn until_noticed(&self, keys: &[ObjectKey], pace: Pace) -> Result<(), ApplyError> {
+        const LIMIT: Duration = Duration::from_secs(3);
+        const LOOK: Duration = Duration::from_millis(50);
+        let began = Instant::now();
+        for key in keys.iter().filter(|key| key.group() == "gateway.networking.k8s.io") {
+            let api = self.resources.api_for(key).await.map_err(|e| ApplyError::api("looking up the kind of", key, e))?;
+            while began.elapsed() < pace.pause(LIMIT) {
+                let object = api.get_opt(&key.name).await.map_err(|e| ApplyError::api("reading", key, e))?;
+                if object.and_then(|object| serde_json::to_value(object).ok()).is_none_or(|value| is_settled(&value)) {
+                    break;
+                }
+                tokio::time::sleep(pace.pause(LOOK)).await;
             }
         }
         Ok(())

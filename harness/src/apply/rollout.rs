@@ -38,6 +38,29 @@ pub(super) async fn deployment(client: &Client, key: &ObjectKey, limit: Duration
     Err(ApplyError::TimedOut { what: format!("roll-out of {key}"), limit, last })
 }
 
+/// The Deployment that istiod made for a Gateway, and its pods, are there no more. Istio calls it as the Gateway, with `-istio`.
+pub(super) async fn gone(client: &Client, key: &ObjectKey, limit: Duration) -> Result<(), ApplyError> {
+    let namespace = key.namespace.as_deref().unwrap_or("default");
+    let api: Api<Deployment> = Api::namespaced(client.clone(), namespace);
+    let pods: Api<Pod> = Api::namespaced(client.clone(), namespace);
+    let gateway = key.name.strip_suffix("-istio").unwrap_or(&key.name);
+    let labels = ListParams::default().labels(&format!("gateway.networking.k8s.io/gateway-name={gateway}"));
+    let all_gone = async {
+        loop {
+            let (deployment, left) = tokio::join!(api.get_opt(&key.name), pods.list(&labels));
+            if matches!(deployment, Ok(None)) && left.is_ok_and(|list| list.items.is_empty()) {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    timeout(limit, all_gone).await.map_err(|_| ApplyError::TimedOut {
+        what: format!("removal of {key}"),
+        limit,
+        last: "it, or a pod of it, is still there".to_owned(),
+    })
+}
+
 pub(super) async fn crd(client: &Client, key: &ObjectKey, limit: Duration) -> Result<(), ApplyError> {
     let api: Api<CustomResourceDefinition> = Api::all(client.clone());
     match timeout(limit, await_condition(api, &key.name, conditions::is_crd_established())).await {
@@ -80,11 +103,14 @@ pub(super) async fn scale(client: &Client, workload: &Namespaced, replicas: u32,
     let selector = pod_selector(&api, &workload.name).await;
     let pods: Api<Pod> = Api::namespaced(client.clone(), &workload.namespace);
     let gone = async {
+        // Looked at often at first: where pods go within moments, nobody should wait for longer.
+        let mut pause = Duration::from_millis(1);
         loop {
             match pods.list(&ListParams::default().labels(&selector)).await {
                 Ok(list) if list.items.len() == replicas as usize => return,
-                _ => tokio::time::sleep(Duration::from_millis(50)).await,
+                _ => tokio::time::sleep(pause).await,
             }
+            pause = (pause * 2).min(Duration::from_millis(50));
         }
     };
     timeout(limit, gone).await.map_err(|_| ApplyError::TimedOut {

@@ -9,7 +9,7 @@ use gateproof_core::outcome::{CallSeen, HopSeen, MissingHop};
 use gateproof_core::scenario::{Caller, ConfigSection, Connection, ExecProbe, HttpProbe, Probe, Scheme, Verify};
 
 use super::logs::Since;
-use super::{ProbeError, RUN_CONFIG_MAP, Witnesses, World, curl, exec as pod_exec, outside, sentinel};
+use super::{ProbeError, RUN_CONFIG_MAP, Witnesses, World, curl, entrance, exec as pod_exec, outside, sentinel};
 
 /// After the last line that was asked for, how long others of the same call may still come.
 const SETTLE: Duration = Duration::from_millis(120);
@@ -49,12 +49,10 @@ pub(super) async fn http(world: &World, probe: &HttpProbe, witnesses: &Witnesses
     let caller = match &probe.from {
         Caller::Outside => {
             let gateway = probe.gateway.as_ref().ok_or_else(|| ProbeError::Missing("a call from outside needs a gateway".to_owned()))?;
-            let address = world.entrances.get(&(gateway.clone(), probe.port)).ok_or_else(|| {
-                ProbeError::Missing(format!("{gateway} is not reached from outside at port {}; it needs a nodePort service", probe.port))
-            })?;
+            let address = entrance::find(world, gateway, probe.port).await?;
             let identity = identity(world, probe)?;
             let roots = &world.secrets.roots_pem;
-            let call = outside::call(&*world.dialler, probe, *address, roots, identity, &format!("gateproof {token}")).await;
+            let call = outside::call(&*world.dialler, probe, address, roots, identity, &format!("gateproof {token}")).await;
             seen = CallSeen { command: seen.command, run_token: seen.run_token, known_certificates: seen.known_certificates, ..call };
             None
         }
@@ -318,6 +316,7 @@ pub(super) fn repeat_command(world: &World, probe: &Probe) -> String {
             namespaces.dedup();
             namespaces.iter().map(|ns| format!("kubectl -n {ns} get pods")).collect::<Vec<_>>().join(" && ")
         }
+        Probe::Object(key) => super::object::command(key),
         Probe::ProxyStatus => "istioctl proxy-status".to_owned(),
         Probe::Versions => "istioctl version".to_owned(),
     }

@@ -11,6 +11,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::timeout;
 
 use super::ProbeError;
+use crate::kube_ext::glance::{self, PodGlance};
 
 /// What a command left.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -41,8 +42,13 @@ pub(crate) async fn pods_of(client: &Client, workload: &Namespaced) -> Result<Ve
     Ok(pods)
 }
 
+/// The same at a glance, those that are going away included.
+pub(crate) async fn glance_at(client: &Client, workload: &Namespaced) -> Result<Vec<PodGlance>, ProbeError> {
+    glance::pods_of(client, workload).await.map_err(|e| ProbeError::api(format!("looking up the pods of {workload}"), e))
+}
+
 /// The Deployment's pods, those that are going away included.
-pub(crate) async fn all_pods_of(client: &Client, workload: &Namespaced) -> Result<Vec<Pod>, ProbeError> {
+async fn all_pods_of(client: &Client, workload: &Namespaced) -> Result<Vec<Pod>, ProbeError> {
     let doing = || format!("looking up the pods of {workload}");
     let deployments: Api<Deployment> = Api::namespaced(client.clone(), &workload.namespace);
     let deployment = deployments.get(&workload.name).await.map_err(|e| ProbeError::api(doing(), e))?;
@@ -58,21 +64,14 @@ pub(crate) async fn all_pods_of(client: &Client, workload: &Namespaced) -> Resul
 /// # Errors
 /// When the Deployment does not exist or no pod of it is ready.
 pub async fn target(client: &Client, workload: &Namespaced, container: Option<&str>) -> Result<Target, ProbeError> {
-    let pods = pods_of(client, workload).await?;
-    let ready = |pod: &&Pod| {
-        let conditions = pod.status.as_ref().and_then(|s| s.conditions.as_ref());
-        conditions.into_iter().flatten().any(|c| c.type_ == "Ready" && c.status == "True")
-    };
-    let Some(pod) = pods.iter().find(ready) else {
+    let mut pods = glance_at(client, workload).await?;
+    pods.retain(|pod| !pod.is_leaving());
+    let Some(pod) = pods.iter().find(|pod| pod.is_ready()) else {
         return Err(ProbeError::NoPod { workload: workload.clone(), pods: pods.len() });
     };
-    let containers: Vec<&str> = pod.spec.iter().flat_map(|s| &s.containers).map(|c| c.name.as_str()).collect();
+    let containers: Vec<&str> = pod.containers().collect();
     let container = container.or_else(|| containers.iter().find(|c| **c != "istio-proxy").copied()).unwrap_or("istio-proxy");
-    Ok(Target {
-        namespace: workload.namespace.clone(),
-        pod: pod.metadata.name.clone().unwrap_or_default(),
-        container: container.to_owned(),
-    })
+    Ok(Target { namespace: workload.namespace.clone(), pod: pod.metadata.name.clone(), container: container.to_owned() })
 }
 
 /// Runs a command to its end.

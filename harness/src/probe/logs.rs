@@ -15,7 +15,8 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use super::ProbeError;
-use super::exec::pods_of;
+use super::exec::glance_at;
+use crate::kube_ext::glance::PodGlance;
 
 /// One container's lines so far.
 #[derive(Debug)]
@@ -58,10 +59,10 @@ impl LogTaps {
     /// # Errors
     /// When a Deployment or its pods cannot be read.
     pub async fn follow(&self, workloads: &[(Namespaced, Option<String>)]) -> Result<(), ProbeError> {
-        let pods = join_all(workloads.iter().map(|(workload, _)| pods_of(&self.client, workload))).await;
+        let pods = join_all(workloads.iter().map(|(workload, _)| glance_at(&self.client, workload))).await;
         for ((workload, container), pods) in workloads.iter().zip(pods) {
-            for pod in pods? {
-                let name = pod.metadata.name.clone().unwrap_or_default();
+            for pod in pods?.into_iter().filter(|pod| !pod.is_leaving()) {
+                let name = pod.metadata.name.clone();
                 let Some(container) = container.clone().or_else(|| proxy_container(&pod)) else { continue };
                 let key = (workload.namespace.clone(), name.clone(), container.clone());
                 let mut taps = self.taps.lock().expect("no panic holds this lock");
@@ -132,8 +133,6 @@ impl LogTaps {
 }
 
 /// The proxy's container: beside the application, or a native sidecar among the init containers.
-fn proxy_container(pod: &Pod) -> Option<String> {
-    let spec = pod.spec.as_ref()?;
-    let all = spec.containers.iter().chain(spec.init_containers.iter().flatten());
-    all.map(|c| &c.name).find(|name| *name == "istio-proxy").cloned()
+fn proxy_container(pod: &PodGlance) -> Option<String> {
+    pod.all_containers().find(|name| *name == "istio-proxy").map(str::to_owned)
 }

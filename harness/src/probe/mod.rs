@@ -4,8 +4,10 @@
 mod call;
 pub mod certificate;
 pub mod curl;
+mod entrance;
 pub mod exec;
 pub mod logs;
+mod object;
 pub mod outside;
 mod sentinel;
 mod state;
@@ -77,6 +79,8 @@ pub struct RunSecrets {
     pub token: String,
     /// CAs that signed stand-ins and declared secrets.
     pub roots_pem: String,
+    /// The CA of this run alone.
+    pub authority_pem: String,
     /// Generated secrets: the certificate and key to present as a client.
     pub identities: BTreeMap<Namespaced, outside::Identity>,
     /// Fingerprints by `NAMESPACE/SECRET` and by outside host.
@@ -159,6 +163,9 @@ impl World {
                 Ok(Observation::Logs { lines: self.logs.lines(since, wanted).into_iter().map(|(_, line)| line).collect() })
             }
             Probe::ProxyConfig(probe) => Ok(Observation::Config { replicas: state::config(self, probe).await? }),
+            Probe::Object(key) => {
+                Ok(Observation::Object { name: key.to_string(), value: object::read(&self.client, key, self.pace).await? })
+            }
             Probe::Analyze { namespaces } => Ok(Observation::Analysis { messages: state::analyze(&self.analyst, namespaces).await? }),
             Probe::Pods { workloads } => {
                 let (pods, without_pods) = state::pods(&self.client, workloads).await?;

@@ -7,16 +7,14 @@ use std::time::{Duration, Instant};
 
 use futures::future::join_all;
 use gateproof_core::names::Namespaced;
-use k8s_openapi::api::core::v1::Pod;
 use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use super::exec::all_pods_of;
+use super::exec::glance_at;
 use super::logs::Since;
 use super::{ProbeError, World, outside};
+use crate::kube_ext::glance::PodGlance;
 use crate::kube_ext::open_port;
-
-const LIMIT: Duration = Duration::from_secs(5);
 
 /// A port that no application is expected to serve; a sidecar takes it to InboundPassthroughCluster and logs it.
 const UNUSED_PORT: u16 = 64999;
@@ -35,7 +33,7 @@ enum Door {
 /// Sends a sentinel through every replica of a gateway and waits for its line. Returns what shows that each log has been
 /// read past this moment, or None when a sentinel did not arrive.
 pub(super) async fn past(world: &World, proxy: &Namespaced, since: &Since) -> Result<Option<String>, ProbeError> {
-    let pods = match all_pods_of(&world.client, proxy).await {
+    let pods = match glance_at(&world.client, proxy).await {
         Ok(pods) => pods,
         Err(error) if error.is_not_found() => Vec::new(),
         Err(error) => return Err(error),
@@ -51,9 +49,8 @@ pub(super) async fn past(world: &World, proxy: &Namespaced, since: &Since) -> Re
 }
 
 /// The replicas to ask; None while one is going away: it may still log, and no call of ours is sure to reach it.
-fn replicas(pods: Vec<Pod>) -> Option<Vec<String>> {
-    let stays = |pod: &Pod| pod.metadata.deletion_timestamp.is_none();
-    pods.iter().all(stays).then(|| pods.into_iter().filter_map(|p| p.metadata.name).collect())
+fn replicas(pods: Vec<PodGlance>) -> Option<Vec<String>> {
+    pods.iter().all(|pod| !pod.is_leaving()).then(|| pods.into_iter().map(|p| p.metadata.name).collect())
 }
 
 async fn past_replica(world: &World, proxy: &Namespaced, pod: &str, since: &Since) -> Result<Option<String>, ProbeError> {
@@ -63,18 +60,20 @@ async fn past_replica(world: &World, proxy: &Namespaced, pod: &str, since: &Sinc
     };
     let token = world.next_token();
     let began = Instant::now();
+    // As long as any other line: where lines come within moments, one that has not is not on its way.
+    let limit = world.line_limit;
     // The answer may take long and is of no interest: the line in the log is.
     match door {
-        Door::Sidecar => drop(tokio::spawn(through_api_server(world.client.clone(), proxy.clone(), pod.to_owned(), token.clone()))),
+        Door::Sidecar => drop(tokio::spawn(through_api_server(world.client.clone(), proxy.clone(), pod.to_owned(), token.clone(), limit))),
         Door::Tls(port) | Door::Plain(port) => {
             // Port-forwards end on the pod's loopback, where a gateway's listeners are bound too.
             let stream = open_port(&world.client, &proxy.namespace, pod, port).await.map_err(crate::sync::GateError::from)?;
             let token = token.clone();
             drop(tokio::spawn(async move {
                 if matches!(door, Door::Tls(_)) {
-                    outside::greet(stream, &format!("{token}.sentinel.invalid"), &token, LIMIT).await;
+                    outside::greet(stream, &format!("{token}.sentinel.invalid"), &token, limit).await;
                 } else {
-                    let _ = tokio::time::timeout(LIMIT, plain(stream, &token)).await;
+                    let _ = tokio::time::timeout(limit, plain(stream, &token)).await;
                 }
             }));
         }
@@ -86,7 +85,7 @@ async fn past_replica(world: &World, proxy: &Namespaced, pod: &str, since: &Sinc
         if lines.iter().any(|(_, line)| line.pod == pod && line.text.contains(&token)) {
             return Ok(Some(format!("{pod} logged the later sentinel {token} ({:.2} s)", began.elapsed().as_secs_f64())));
         }
-        let left = LIMIT.saturating_sub(began.elapsed());
+        let left = limit.saturating_sub(began.elapsed());
         if left.is_zero() || tokio::time::timeout(left, grown.changed()).await.is_err() {
             return Ok(None);
         }
@@ -108,11 +107,11 @@ pub(super) fn request(token: &str) -> String {
 
 /// A call to the pod's address, which a port-forward does not use: the API server's proxy connects from the node.
 /// Under STRICT mutual TLS the line has no token, and absence stays unshown.
-async fn through_api_server(client: kube::Client, proxy: Namespaced, pod: String, token: String) {
+async fn through_api_server(client: kube::Client, proxy: Namespaced, pod: String, token: String, limit: Duration) {
     let path = format!("/api/v1/namespaces/{}/pods/http:{pod}:{UNUSED_PORT}/proxy/gateproof-sentinel", proxy.namespace);
     if let Ok(request) = hyper::Request::get(path).header("user-agent", token).body(Vec::new()) {
         // Its answer is an error, as nothing serves the port; the log is what counts.
-        let _ = tokio::time::timeout(LIMIT, client.request_text(request)).await;
+        let _ = tokio::time::timeout(limit, client.request_text(request)).await;
     }
 }
 
@@ -146,7 +145,7 @@ mod tests {
 
     #[test]
     fn a_replica_that_is_going_away_may_still_log() {
-        let pod = |more: Value| -> Pod { serde_json::from_value(json!({"metadata": more})).unwrap() };
+        let pod = |more: Value| -> PodGlance { serde_json::from_value(json!({"metadata": more})).unwrap() };
         assert_eq!(replicas(vec![]), Some(vec![]));
         assert_eq!(replicas(vec![pod(json!({"name": "a"}))]), Some(vec!["a".to_owned()]));
         let leaving = json!({"name": "b", "deletionTimestamp": "2026-01-01T00:00:00Z"});

@@ -3,13 +3,16 @@
 use std::time::{Duration, Instant};
 
 use gateproof_core::names::Namespaced;
+use gateproof_core::outcome::cause::{Call, likely_cause};
 use gateproof_core::outcome::{
-    CallSeen, EvidenceKind, Mismatch, Observation, Outcome, connection_words, describe_expectation, describe_observation, diagnose,
-    judge_check, redact,
+    CallSeen, EvidenceKind, Mismatch, Observation, Outcome, connection_words, describe_expectation, describe_observation, diagnose_with,
+    difference, judge_check, redact,
 };
-use gateproof_core::report::{AttemptRecord, CheckRecord, EvidenceRecord};
-use gateproof_core::scenario::{Caller, Check, Expectation, Probe};
+use gateproof_core::report::{AttemptRecord, CheckRecord, EvidenceRecord, QuarantineRecord};
+use gateproof_core::scenario::{Caller, Check, Expectation, Probe, Scenario};
+use jiff::Timestamp;
 
+use super::look::Look;
 use crate::probe::logs::Since;
 use crate::probe::{Witnesses, World};
 use crate::sync::Refusal;
@@ -31,29 +34,43 @@ impl Default for Attempts {
 
 /// Asks and judges one check in the state that stands.
 pub async fn run(world: &World, check: &Check, since: &Since, refusals: &[Refusal], attempts: Attempts) -> CheckRecord {
+    run_looking(world, check, since, refusals, attempts, None).await
+}
+
+/// The same, and of a call that fails the likely cause is read off what the cluster has then.
+pub async fn run_looking(
+    world: &World,
+    check: &Check,
+    since: &Since,
+    refusals: &[Refusal],
+    attempts: Attempts,
+    look: Option<&Look<'_>>,
+) -> CheckRecord {
     let began = Instant::now();
+    let mut failed = None;
     let witnesses = witnesses(&check.expect);
     let mut record = blank(world, check);
     for attempt in 1..=attempts.at_most.max(1) {
-        let after = began.elapsed().as_secs_f64();
+        let (after, at) = (began.elapsed().as_secs_f64(), Timestamp::now().to_string());
         match world.ask(&check.probe, &witnesses, since).await {
             Err(error) => {
                 let message = format!("failed to ask: {error}");
-                record.attempts.push(AttemptRecord { after, seen: message.clone() });
+                record.attempts.push(AttemptRecord { after, seen: message.clone(), at, wrong: vec![] });
                 record.outcome = Outcome::Error { message };
             }
             Ok(observation) => {
                 let mut mismatches = judge_check(check, &observation);
                 mismatches.extend(refusals.iter().map(refused));
                 let observed = describe_observation(&observation, &check.expect);
-                record.attempts.push(AttemptRecord { after, seen: observed.join("; ") });
+                let wrong = mismatches.iter().map(|m| redact(&format!("{}: expected {}, observed {}", m.what, m.expected, m.observed)));
+                record.attempts.push(AttemptRecord { after, seen: redact(&observed.join("; ")), at, wrong: wrong.collect() });
                 take(&mut record, check, &observation, observed);
-                record.diagnosis = diagnose(&check.expect, &observation, &mismatches);
                 record.outcome = match (mismatches.is_empty(), attempt) {
                     (true, 1) => Outcome::Passed,
                     (true, _) => Outcome::Flaky,
                     (false, _) => Outcome::Failed { mismatches },
                 };
+                failed = Some(observation);
             }
         }
         if record.outcome.is_green() || attempt == attempts.at_most.max(1) {
@@ -61,11 +78,21 @@ pub async fn run(world: &World, check: &Check, since: &Since, refusals: &[Refusa
         }
         tokio::time::sleep(world.pace.pause(attempts.pause)).await;
     }
-    if record.outcome.is_green() {
-        record.diagnosis.clear();
+    if let (Outcome::Failed { mismatches }, Some(observation)) = (&record.outcome, &failed) {
+        record.diagnosis = explain(check, observation, mismatches, look).await;
     }
     record.took = began.elapsed().as_secs_f64();
     record
+}
+
+/// What is said of a check that failed: its first broken layer, what proxies logged, the likely cause.
+async fn explain(check: &Check, observation: &Observation, mismatches: &[Mismatch], look: Option<&Look<'_>>) -> Vec<String> {
+    let mut cause = None;
+    if let (Observation::Call(seen), Some(call), Some(look)) = (observation, Call::of(&check.probe), look) {
+        cause = likely_cause(look.configured().await, &call, &check.expect, seen, mismatches);
+    }
+    let lines = diagnose_with(&check.expect, observation, mismatches, cause.as_ref());
+    lines.iter().map(|line| redact(line)).collect()
 }
 
 /// A record without an outcome of its own yet.
@@ -94,7 +121,16 @@ pub(super) fn unasked(check: &Check, outcome: Outcome) -> CheckRecord {
         destination: None,
         evidence: Vec::new(),
         diagnosis: Vec::new(),
+        quarantined: None,
+        history: None,
     }
+}
+
+/// Says of a scenario's record whether its check is in quarantine.
+pub(super) fn marked(scenario: &Scenario, record: CheckRecord) -> CheckRecord {
+    let quarantine = scenario.exceptions.quarantined.get(&record.name);
+    let quarantined = quarantine.map(|q| QuarantineRecord { reason: q.reason.clone(), until: q.until.to_string() });
+    CheckRecord { quarantined, ..record }
 }
 
 fn refused(refusal: &Refusal) -> Mismatch {
@@ -167,6 +203,7 @@ fn evidence(check: &Check, observation: &Observation) -> Vec<EvidenceRecord> {
             out.push(EvidenceRecord { title: title.to_owned(), language: language.to_owned(), text: cut(&redact(&text), 6000) });
         }
     };
+    add("What was wanted, and what is there", "diff", difference(&check.expect, observation).unwrap_or_default());
     match observation {
         Observation::Call(call) => {
             add("Standard output", "text", call.stdout.clone().unwrap_or_default());
@@ -211,6 +248,9 @@ fn evidence(check: &Check, observation: &Observation) -> Vec<EvidenceRecord> {
                     add(&format!("{name} in {}", replica.pod), "json", serde_json::to_string_pretty(value).unwrap_or_default());
                 }
             }
+        }
+        Observation::Object { name, value } => {
+            add(name, "json", value.as_ref().and_then(|v| serde_json::to_string_pretty(v).ok()).unwrap_or_default());
         }
         Observation::Analysis { messages } => {
             let lines: Vec<String> = messages.iter().map(|m| format!("{} [{}] {}", m.level, m.code, m.text)).collect();

@@ -100,6 +100,8 @@ impl Environment {
             invoked: invoked.to_owned(),
             verify_only,
             observe_proxies: false,
+            fail_fast: false,
+            pause: None,
             attempts: Attempts { at_most: 3, pause: Duration::from_millis(400) },
         })
     }

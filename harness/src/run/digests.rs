@@ -44,7 +44,8 @@ async fn places(world: &World, outside: &BTreeMap<IpAddr, String>) -> (Places, B
     for pod in pods.into_iter().flatten() {
         let labels = pod.metadata.labels.unwrap_or_default();
         let name = pod.metadata.name.unwrap_or_default();
-        let app = labels.get("app").or_else(|| labels.get("k8s-app")).cloned().unwrap_or_else(|| name.clone());
+        let app = ["app", "k8s-app", "gateway.networking.k8s.io/gateway-name"].iter().find_map(|label| labels.get(*label));
+        let app = app.cloned().unwrap_or_else(|| name.clone());
         let namespace = pod.metadata.namespace.unwrap_or_default();
         if let Some(ip) = pod.status.and_then(|s| s.pod_ip) {
             places.entry(ip).or_insert_with(|| format!("pod of {app}.{namespace}"));

@@ -2,21 +2,23 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
 
 use futures::{StreamExt, stream};
 use gateproof_core::names::Namespaced;
-use gateproof_core::outcome::Outcome;
+use gateproof_core::outcome::{Outcome, diagnose_not_reached};
 use gateproof_core::plan::{Plan, PlannedScenario, Stage, StateObjects, objects_in};
-use gateproof_core::report::{ManifestRecord, RunRecord, ScenarioRecord};
+use gateproof_core::report::{CheckRecord, ManifestRecord, RunRecord, ScenarioRecord};
 use gateproof_core::scenario::{Change, INTACT, Probe, Scenario};
 use k8s_openapi::jiff::Timestamp;
 
 use super::check::{self, Attempts};
 use super::diagnostics::{Diagnostics, Red};
 use super::digests;
-use super::event::{Event, Listener};
+use super::event::{Event, Listener, Pause, RedState};
+use super::look::Look;
 use super::state::Ground;
 use crate::probe::World;
 
@@ -39,6 +41,12 @@ pub struct Engine {
     pub diagnostics: Option<Diagnostics>,
     /// Where every proxy's configuration is to be written down: who stands at which address outside.
     pub observe: Option<BTreeMap<IpAddr, String>>,
+    /// Ends the run after the first state in which a check is red, but for those in quarantine.
+    pub fail_fast: bool,
+    /// Waits in each such state before anything is changed.
+    pub pause: Option<Arc<dyn Pause>>,
+    /// For who looks at a state that stands: the kubeconfig and its context.
+    pub reached_by: (PathBuf, String),
     listener: Arc<dyn Listener>,
 }
 
@@ -54,23 +62,69 @@ impl Engine {
             may_scale_gateways: true,
             diagnostics: None,
             observe: None,
+            fail_fast: false,
+            pause: None,
+            reached_by: Default::default(),
             listener,
         }
     }
 
-    /// Runs every stage of a plan; `save` is called whenever the record has grown.
-    pub async fn run(&mut self, plan: &Plan, record: &mut RunRecord, save: &(dyn Fn(&RunRecord) + Sync)) {
+    /// Runs every stage of a plan; `save` is called whenever the record has grown. Says why, when it ended before the last.
+    pub async fn run(&mut self, plan: &Plan, record: &mut RunRecord, save: &(dyn Fn(&RunRecord) + Sync)) -> Option<String> {
+        self.skip(plan, record);
+        let last = plan.scenarios.last().and_then(|p| Some((&p.scenario.id, &p.stages.last()?.state)));
+        let mut stopped = None;
         for planned in &plan.scenarios {
             self.listener.on(&Event::ScenarioStarted(planned.scenario.id.clone(), planned.scenario.title.clone()));
-            let at = scenario_record(record, planned);
+            let at = scenario_record(record, &planned.scenario);
             for stage in &planned.stages {
+                let before = record.scenarios[at].checks.len();
                 self.stage(planned, stage, &mut record.scenarios[at]).await;
                 record.diagnostics = self.diagnostics.as_ref().and_then(Diagnostics::folder);
                 save(record);
+                let red: Vec<&CheckRecord> = record.scenarios[at].checks[before..].iter().filter(|c| c.counts_red()).collect();
+                let Some(first) = red.first() else { continue };
+                self.pause(planned, stage, &red).await;
+                if self.fail_fast && last != Some((&planned.scenario.id, &stage.state)) {
+                    stopped = Some(format!("--fail-fast, and `{}::{}` is red", planned.scenario.id, first.name));
+                    break;
+                }
             }
-            let order: Vec<&str> = planned.scenario.checks.iter().map(|c| c.name.as_str()).collect();
-            record.scenarios[at].checks.sort_by_key(|c| order.iter().position(|name| *name == c.name));
+            in_order(&planned.scenario, &mut record.scenarios[at]);
+            if stopped.is_some() {
+                break;
+            }
         }
+        stopped
+    }
+
+    /// Writes down the selected checks that are not to be asked.
+    fn skip(&self, plan: &Plan, record: &mut RunRecord) {
+        for skipped in &plan.skipped {
+            let (scenario, check) = (&skipped.scenario, &skipped.scenario.checks[skipped.check]);
+            let at = scenario_record(record, scenario);
+            // Asked again by another test process, it has its record already.
+            if record.scenarios[at].checks.iter().all(|c| c.name != check.name) {
+                let reason = format!("in exceptions.yaml: {}", skipped.reason);
+                let done = check::unasked(check, Outcome::Skipped { reason });
+                self.listener.on(&Event::CheckFinished(scenario.id.clone(), Box::new(done.clone())));
+                record.scenarios[at].checks.push(done);
+                in_order(scenario, &mut record.scenarios[at]);
+            }
+        }
+    }
+
+    async fn pause(&self, planned: &PlannedScenario, stage: &Stage, red: &[&CheckRecord]) {
+        let Some(pause) = &self.pause else { return };
+        let (kubeconfig, context) = self.reached_by.clone();
+        let red = RedState {
+            scenario: planned.scenario.id.clone(),
+            state: stage.state.clone(),
+            red: red.iter().map(|c| (*c).clone()).collect(),
+            kubeconfig,
+            context,
+        };
+        pause.at(&red).await;
     }
 
     async fn stage(&mut self, planned: &PlannedScenario, stage: &Stage, record: &mut ScenarioRecord) {
@@ -102,7 +156,9 @@ impl Engine {
             match self.prepare(planned, stage).await {
                 Err(message) => {
                     not_reached = Some(message.clone());
-                    fail(Outcome::Error { message })
+                    let told = diagnose_not_reached(&message);
+                    let all = fail(Outcome::Error { message });
+                    all.into_iter().map(|check| CheckRecord { diagnosis: told.clone(), ..check }).collect()
                 }
                 Ok((mut stage_record, since, refusals)) => {
                     if let Some(outside) = &self.observe {
@@ -123,9 +179,12 @@ impl Engine {
                         Probe::Logs(_) => 1,
                         _ => 2,
                     });
-                    let asked = order.iter().map(|i| check::run(&self.world, &scenario.checks[*i], &since, &refusals, self.attempts));
+                    let look = Look::new(&self.world);
+                    let ask = |one| check::run_looking(&self.world, one, &since, &refusals, self.attempts, Some(&look));
+                    let asked = order.iter().map(|i| ask(&scenario.checks[*i]));
                     let mut asked = stream::iter(asked).buffer_unordered(AT_ONCE);
                     while let Some(done) = asked.next().await {
+                        let done = check::marked(scenario, done);
                         self.listener.on(&Event::CheckFinished(scenario.id.clone(), Box::new(done.clone())));
                         record.checks.push(done);
                     }
@@ -133,7 +192,7 @@ impl Engine {
                 }
             }
         };
-        for check in done {
+        for check in done.into_iter().map(|check| check::marked(scenario, check)) {
             self.listener.on(&Event::CheckFinished(scenario.id.clone(), Box::new(check.clone())));
             record.checks.push(check);
         }
@@ -200,13 +259,17 @@ impl Engine {
 }
 
 /// Where the scenario's record stands; made when the scenario is met for the first time.
-fn scenario_record(record: &mut RunRecord, planned: &PlannedScenario) -> usize {
-    let id = &planned.scenario.id;
-    if let Some(at) = record.scenarios.iter().position(|s| s.id == *id) {
+fn scenario_record(record: &mut RunRecord, scenario: &Scenario) -> usize {
+    if let Some(at) = record.scenarios.iter().position(|s| s.id == scenario.id) {
         return at;
     }
-    record.scenarios.push(blank_scenario(&planned.scenario));
+    record.scenarios.push(blank_scenario(scenario));
     record.scenarios.len() - 1
+}
+
+/// Puts a record's checks into the scenario's order.
+fn in_order(scenario: &Scenario, record: &mut ScenarioRecord) {
+    record.checks.sort_by_key(|c| scenario.checks.iter().position(|known| known.name == c.name));
 }
 
 /// A scenario's record before anything ran.

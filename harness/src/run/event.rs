@@ -1,7 +1,10 @@
 //! What happens in a run, told as it happens. The engine emits, everything else only listens.
 
+use std::fmt;
+use std::path::PathBuf;
 use std::time::Duration;
 
+use futures::future::BoxFuture;
 use gateproof_core::names::ScenarioId;
 use gateproof_core::report::{CheckRecord, RunRecord, StageRecord};
 
@@ -30,6 +33,27 @@ pub enum Event {
 pub trait Listener: Send + Sync {
     /// Told of every event, in order, from one task.
     fn on(&self, event: &Event);
+}
+
+/// A state with a red check, which stands until a [`Pause`] is over.
+#[derive(Debug, Clone)]
+pub struct RedState {
+    /// The scenario.
+    pub scenario: ScenarioId,
+    /// Its state.
+    pub state: String,
+    /// The checks that are red in it; never empty.
+    pub red: Vec<CheckRecord>,
+    /// Where the cluster's kubeconfig is.
+    pub kubeconfig: PathBuf,
+    /// The kubeconfig's context.
+    pub context: String,
+}
+
+/// Holds a run up while somebody looks at a state in which a check is red.
+pub trait Pause: fmt::Debug + Send + Sync {
+    /// Comes back when the run may go on. The future may be dropped: the run was interrupted then.
+    fn at<'a>(&'a self, red: &'a RedState) -> BoxFuture<'a, ()>;
 }
 
 /// Listens to nothing.

@@ -1,5 +1,7 @@
 //! Carrying out a plan: one engine, its events, its record and its report.
 
+#[cfg(test)]
+mod cause_tests;
 pub mod check;
 pub mod choose;
 pub mod diagnostics;
@@ -7,6 +9,8 @@ mod digests;
 pub mod drive;
 pub mod engine;
 pub mod event;
+mod gateways;
+pub mod look;
 pub mod needs;
 #[cfg(unix)]
 pub mod owner;
@@ -18,9 +22,11 @@ pub mod secrets;
 pub mod session;
 pub mod state;
 mod steps;
+#[cfg(test)]
+mod tests;
 pub mod trials;
 mod unreached;
 
 pub use check::Attempts;
-pub use event::{Event, Listener};
+pub use event::{Event, Listener, Pause, RedState};
 pub use session::{Session, SessionError, SessionOptions};

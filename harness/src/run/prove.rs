@@ -1,10 +1,12 @@
 //! Is every change noticed? Each manifest left out and each telling field bent, one at a time, on the intact state;
 //! then the intact checks are asked, and at least one has to be red by traffic, a log or a proxy's configuration.
 
-use std::time::{Duration, Instant};
+use std::collections::BTreeSet;
+use std::time::Instant;
 
 use futures::{StreamExt, stream};
 use gateproof_core::outcome::{EvidenceKind, Mismatch, Outcome};
+use gateproof_core::parity::{ProvedMutation, ProvedRun, ProvedVerdict};
 use gateproof_core::plan::{Mutation, PlannedScenario, StateObjects, changed, mutations};
 use gateproof_core::report::CheckRecord;
 use gateproof_core::scenario::INTACT;
@@ -21,6 +23,8 @@ pub struct Proved {
     pub about: String,
     /// How it went.
     pub verdict: Noticed,
+    /// Every check that was red, by evidence or not.
+    pub red: BTreeSet<String>,
     /// Seconds, applying and asking included.
     pub took: f64,
 }
@@ -46,7 +50,27 @@ impl Noticed {
     }
 }
 
-/// Proves one scenario; `report` is told of each mutation as it is done. The scenario's intact checks must be green first.
+/// The part of a scenario's mutations that one session takes where several share them: every `of`-th, from the `nth` on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Share {
+    /// Which part, from 0.
+    pub nth: usize,
+    /// Of how many.
+    pub of: usize,
+}
+
+impl Share {
+    /// All of them.
+    pub const ALL: Self = Self { nth: 0, of: 1 };
+
+    /// The items that are this part's, with their places among all.
+    fn of<T>(self, all: Vec<T>) -> Vec<(usize, T)> {
+        all.into_iter().enumerate().filter(|(place, _)| place % self.of.max(1) == self.nth).collect()
+    }
+}
+
+/// Proves one scenario, or a share of it; `report` is told of each mutation as it is done. The scenario's intact checks must be
+/// green first. Each result comes with the mutation's place among the wanted ones.
 ///
 /// # Errors
 /// When the intact scenario cannot be brought up or is not green: then nothing can be said of its mutations.
@@ -54,9 +78,14 @@ pub async fn prove(
     engine: &mut Engine,
     planned: &PlannedScenario,
     wanted: &dyn Fn(&Mutation) -> bool,
+    share: Share,
     report: &mut (dyn FnMut(&Proved) + Send),
-) -> Result<Vec<Proved>, String> {
+) -> Result<Vec<(usize, Proved)>, String> {
     let scenario = planned.scenario.clone();
+    let ours = share.of(mutations(&scenario).into_iter().filter(|m| wanted(m)).collect());
+    if ours.is_empty() && share != Share::ALL {
+        return Ok(Vec::new());
+    }
     let intact = StateObjects::intact(&scenario);
     let (red, error) = attempt(engine, planned, INTACT, &intact, Attempts::default(), None).await;
     if let Some(error) = error {
@@ -67,33 +96,54 @@ pub async fn prove(
     }
     let limit = engine.world.line_limit;
     let mut all = Vec::new();
-    for mutation in mutations(&scenario).into_iter().filter(|m| wanted(m)) {
+    for (place, mutation) in ours {
         let began = Instant::now();
+        let mut red = BTreeSet::new();
         let verdict = match changed(&scenario, &mutation.changes) {
             Err(error) => Noticed::Refused(format!("the change does not fit: {error}")),
             Ok(target) => {
                 // Red counts only when it is red again with the full wait: a line that came late is no evidence. Most
                 // mutations are noticed by a line that never comes, so the first look waits for less.
-                engine.world.line_limit = limit.min(Duration::from_secs(2));
+                engine.world.line_limit = limit * 2 / 5;
                 let once = Attempts { at_most: 1, ..Attempts::default() };
                 let (checks, error) = attempt(engine, planned, &mutation.id, &target, once, None).await;
                 engine.world.line_limit = limit;
+                red = red_of(&checks);
                 match verdict(&checks, error) {
                     Noticed::By(by) => {
                         let first: Vec<&str> = by.iter().take(3).map(|(name, _)| name.as_str()).collect();
                         let (again, error) = attempt(engine, planned, &mutation.id, &target, once, Some(&first)).await;
+                        let still = red_of(&again);
+                        red.retain(|name| still.contains(name) || !first.contains(&name.as_str()));
                         verdict(&again, error)
                     }
                     other => other,
                 }
             }
         };
-        let proved =
-            Proved { id: format!("{}: {}", scenario.id, mutation.id), about: mutation.about, verdict, took: began.elapsed().as_secs_f64() };
+        let id = format!("{}: {}", scenario.id, mutation.id);
+        let proved = Proved { id, about: mutation.about, verdict, red, took: began.elapsed().as_secs_f64() };
         report(&proved);
-        all.push(proved);
+        all.push((place, proved));
     }
     Ok(all)
+}
+
+fn red_of(checks: &[CheckRecord]) -> BTreeSet<String> {
+    checks.iter().filter(|c| !c.outcome.is_green()).map(|c| c.name.clone()).collect()
+}
+
+/// What is kept of a run, to hold another provider's against it.
+#[must_use]
+pub fn kept(provider: &str, all: &[Proved]) -> ProvedRun {
+    let verdict = |noticed: &Noticed| match noticed {
+        Noticed::By(_) => ProvedVerdict::Noticed,
+        Noticed::Refused(_) => ProvedVerdict::Refused,
+        Noticed::NotByEvidence(_) => ProvedVerdict::NotByEvidence,
+        Noticed::No => ProvedVerdict::NotNoticed,
+    };
+    let mutations = all.iter().map(|p| ProvedMutation { id: p.id.clone(), verdict: verdict(&p.verdict), red: p.red.clone() });
+    ProvedRun { provider: provider.to_owned(), mutations: mutations.collect() }
 }
 
 async fn attempt(
@@ -110,7 +160,9 @@ async fn attempt(
     };
     let scenario = &planned.scenario;
     let wanted = |name: &str| only.is_none_or(|names| names.contains(&name));
-    let intact = scenario.checks.iter().filter(|c| c.given == INTACT && wanted(&c.name));
+    // A check that is seldom right on the intact scenario is no witness against a bent one.
+    let excepted = |name: &String| scenario.exceptions.quarantined.contains_key(name) || scenario.exceptions.skipped.contains_key(name);
+    let intact = scenario.checks.iter().filter(|c| c.given == INTACT && wanted(&c.name) && !excepted(&c.name));
     let asked = intact.map(|c| check::run(&engine.world, c, &since, &refusals, attempts));
     (stream::iter(asked).buffer_unordered(AT_ONCE).collect().await, None)
 }
@@ -145,7 +197,7 @@ fn verdict(checks: &[CheckRecord], error: Option<String>) -> Noticed {
 }
 
 fn is_evidence(mismatch: &Mismatch) -> bool {
-    let kind = matches!(mismatch.by, EvidenceKind::Traffic | EvidenceKind::Log | EvidenceKind::ProxyConfig);
+    let kind = matches!(mismatch.by, EvidenceKind::Traffic | EvidenceKind::Log | EvidenceKind::ProxyConfig | EvidenceKind::Object);
     // A refused push is put on every check of the state; it is not what the check looked at.
     kind && mismatch.what != "configuration" && !mismatch.observed.contains("timed out")
 }
@@ -190,6 +242,15 @@ mod tests {
 
     fn mismatch(by: EvidenceKind, observed: &str) -> Mismatch {
         Mismatch { what: "status".into(), expected: "200".into(), observed: observed.into(), by }
+    }
+
+    #[test]
+    fn shares_are_all_of_it_once() {
+        let all: Vec<char> = ('a'..='k').collect();
+        let mut taken: Vec<(usize, char)> = (0..4).flat_map(|nth| Share { nth, of: 4 }.of(all.clone())).collect();
+        taken.sort_unstable();
+        assert_eq!(taken, all.iter().copied().enumerate().collect::<Vec<_>>());
+        assert_eq!(Share::ALL.of(all.clone()).len(), all.len());
     }
 
     #[test]

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use gateproof_core::names::ScenarioId;
-use gateproof_core::report::{RECORD_SCHEMA, RunRecord, file_stem, record_json, render};
+use gateproof_core::report::{PastRun, RunRecord, file_stem, html, note_history, record_json, render};
 
 /// At least so long between two writes while the run goes on.
 const PAUSE: Duration = Duration::from_secs(2);
@@ -16,11 +16,13 @@ const PAUSE: Duration = Duration::from_secs(2);
 /// What the page says before there is a first outcome: a run may be killed before that.
 const BEGUN: &str = "# Test report: begun\n\nNothing was judged yet. Where no run is going on, it was ended before its first outcome.\n";
 
-/// Writes `STEM.md` and `STEM.json`.
+/// Writes `STEM.md`, `STEM.html` and `STEM.json`.
 pub struct Reporter {
     dir: PathBuf,
     stem: String,
     previous: Option<RunRecord>,
+    /// Earlier runs on the same provider, the newest first.
+    past: Vec<PastRun>,
     /// When the files were last written; held while they are, so that an older record never replaces a newer one.
     written: Mutex<Option<Instant>>,
     /// Counts the records that were to be written.
@@ -43,14 +45,15 @@ impl Reporter {
     /// When the folder cannot be written to.
     pub fn reserve(dir: &Path, date: &str, provider: &str, scenarios: &[ScenarioId]) -> io::Result<Self> {
         fs::create_dir_all(dir)?;
-        let previous = newest(dir, provider);
+        let (newest, past): (Vec<PathBuf>, Vec<PastRun>) = records(dir, Some(provider)).into_iter().unzip();
+        let previous = newest.first().and_then(|path| serde_json::from_slice(&fs::read(path).ok()?).ok());
         loop {
             let stem = file_stem(date, provider, scenarios, &|stem| dir.join(format!("{stem}.md")).exists());
             // Created anew, or somebody was faster and the next name is due.
             match OpenOptions::new().write(true).create_new(true).open(dir.join(format!("{stem}.md"))) {
                 Ok(mut file) => {
                     file.write_all(BEGUN.as_bytes())?;
-                    return Ok(Self { dir: dir.to_owned(), stem, previous, written: Mutex::new(None), turn: AtomicU64::new(0) });
+                    return Ok(Self { dir: dir.to_owned(), stem, previous, past, written: Mutex::new(None), turn: AtomicU64::new(0) });
                 }
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
                 Err(error) => return Err(error),
@@ -96,6 +99,11 @@ impl Reporter {
         });
     }
 
+    /// Writes into each red or flaky check what the earlier reports of the folder say of it.
+    pub fn note_history(&self, record: &mut RunRecord) {
+        note_history(record, &self.past);
+    }
+
     /// Writes the record and the report.
     ///
     /// # Errors
@@ -110,25 +118,42 @@ impl Reporter {
         if turn < self.turn.load(Ordering::SeqCst) {
             return Ok(());
         }
-        let json = record_json(record).map_err(io::Error::other)?;
+        let mut record = record.clone();
+        self.note_history(&mut record);
+        let json = record_json(&record).map_err(io::Error::other)?;
         atomically(&self.dir.join(format!("{}.json", self.stem)), &json)?;
-        atomically(&self.path(), &render(record, self.previous.as_ref()))?;
+        atomically(&self.path(), &render(&record, self.previous.as_ref()))?;
+        atomically(&self.dir.join(format!("{}.html", self.stem)), &html(&record, self.previous.as_ref()))?;
         *written = Some(Instant::now());
         Ok(())
     }
 }
 
-/// The newest finished record of the same provider in the folder; one that cannot be read is passed over.
-fn newest(dir: &Path, provider: &str) -> Option<RunRecord> {
-    let mut records: Vec<RunRecord> = fs::read_dir(dir)
-        .ok()?
-        .filter_map(|entry| Some(entry.ok()?.path()))
-        .filter(|path| path.extension().is_some_and(|e| e == "json"))
-        .filter_map(|path| serde_json::from_slice(&fs::read(path).ok()?).ok())
-        .filter(|record: &RunRecord| record.schema == RECORD_SCHEMA && record.finished.is_some() && record.provider.name == provider)
+/// At most so many records are read, by the dates in their names the newest: a folder may have thousands.
+const RECORDS: usize = 200;
+
+/// The records of runs that ended, the newest first, of one provider or (where none is named) of the newest one's. What cannot
+/// be read, and JSON that is no record, is passed over.
+pub(crate) fn records(dir: &Path, provider: Option<&str>) -> Vec<(PathBuf, PastRun)> {
+    let files = fs::read_dir(dir).into_iter().flatten().filter_map(|entry| Some(entry.ok()?.path()));
+    let files = files.filter(|path| path.extension().is_some_and(|e| e == "json"));
+    let written = |path: &Path| fs::metadata(path).and_then(|m| m.modified()).ok();
+    let date = |path: &Path| path.file_name().map(|name| name.to_string_lossy().chars().take(10).collect::<String>());
+    let mut files: Vec<_> = files.map(|path| ((date(&path), written(&path)), path)).collect();
+    files.sort_by(|a, b| b.0.cmp(&a.0));
+    let mut found: Vec<(PathBuf, PastRun)> = files
+        .into_iter()
+        .take(RECORDS)
+        .filter_map(|(_, path)| {
+            let run = PastRun::read(&fs::read(&path).ok()?, provider)?;
+            Some((path, run))
+        })
         .collect();
-    records.sort_by(|a, b| a.started.cmp(&b.started));
-    records.pop()
+    found.sort_by(|a, b| b.1.started.cmp(&a.1.started));
+    if let Some(newest) = found.first().map(|(_, run)| run.provider.clone()) {
+        found.retain(|(_, run)| run.provider == newest);
+    }
+    found
 }
 
 fn atomically(path: &Path, text: &str) -> io::Result<()> {
@@ -158,6 +183,30 @@ mod tests {
         assert!(fs::read_to_string(&path).unwrap().contains("Nothing was judged yet"));
         drop(reporter);
         assert!(!path.exists());
+    }
+
+    #[test]
+    fn records_are_of_one_provider_and_the_newest_comes_first() {
+        let dir = tempfile::tempdir().unwrap();
+        let put = |name: &str, started: &str, provider: &str, finished: &str| {
+            let text = format!(
+                r#"{{"schema": 1, "started": "{started}", "finished": {finished}, "provider": {{"name": "{provider}"}}, "scenarios": []}}"#
+            );
+            fs::write(dir.path().join(name), text).unwrap();
+        };
+        let ended = r#""2026-11-21T01:00:00Z""#;
+        put("2026-11-20-kind-a.json", "2026-11-20T01:00:00Z", "kind", ended);
+        put("2026-11-21-kind-a.json", "2026-11-21T01:00:00Z", "kind", ended);
+        put("2026-11-21-kind-a-2.json", "2026-11-21T02:00:00Z", "kind", ended);
+        put("2026-11-22-kind-a.json", "2026-11-22T01:00:00Z", "kind", "null");
+        put("2026-11-22-embedded-a.json", "2026-11-22T03:00:00Z", "embedded", ended);
+        fs::write(dir.path().join("record.schema.json"), "{}").unwrap();
+        let names = |provider| -> Vec<String> {
+            let found = records(dir.path(), provider).into_iter();
+            found.map(|(path, _)| path.file_stem().unwrap().to_string_lossy().into_owned()).collect()
+        };
+        assert_eq!(names(Some("kind")), ["2026-11-21-kind-a-2", "2026-11-21-kind-a", "2026-11-20-kind-a"]);
+        assert_eq!(names(None), ["2026-11-22-embedded-a"]);
     }
 
     #[test]

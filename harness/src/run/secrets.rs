@@ -4,7 +4,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use gateproof_core::names::{Namespaced, ObjectKey};
-use gateproof_core::scenario::{Certificate, KubeObject};
+use gateproof_core::scenario::{Certificate, KubeObject, Made, made_in};
+use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 use kube::{Api, Client};
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, KeyUsagePurpose};
@@ -32,6 +33,7 @@ pub fn make(
     let mut secrets = RunSecrets {
         token: token(),
         roots_pem: format!("{}{outside_ca_pem}", issuer.pem()),
+        authority_pem: issuer.pem(),
         identities: BTreeMap::new(),
         fingerprints: outside_fingerprints.clone(),
     };
@@ -121,6 +123,45 @@ fn tls_secret(at: &Namespaced, identity: &Identity, ca_pem: &str) -> KubeObject 
     object("Secret", at, json!({"type": "kubernetes.io/tls", "stringData": data}))
 }
 
+/// The object, with what its manifest takes from the run's certificates put in. Such a Secret is written as `data`: what
+/// the API makes of `stringData` would stay when a key is left out later (Kubernetes, "Server-Side Apply" of write-only fields).
+///
+/// Where a file says what a cluster calls its gateways, declared secrets stand in other namespaces than manifests say, so
+/// a name that only one declared secret has will do.
+#[must_use]
+pub fn filled(object: &KubeObject, secrets: &RunSecrets) -> KubeObject {
+    let made = made_in(object);
+    if made.is_empty() {
+        return object.clone();
+    }
+    let identity = |at: &Namespaced| {
+        secrets.identities.get(at).or_else(|| {
+            let mut same = secrets.identities.iter().filter(|(known, _)| known.name == at.name).map(|(_, identity)| identity);
+            same.next().filter(|_| same.next().is_none())
+        })
+    };
+    let mut out = object.clone();
+    let mut data = out.value.get("data").and_then(Value::as_object).cloned().unwrap_or_default();
+    let texts = out.value.get("stringData").and_then(Value::as_object).cloned().unwrap_or_default();
+    for (key, text) in texts {
+        let pem = match made.iter().find(|(k, _)| *k == key).map(|(_, made)| made) {
+            None => text.as_str().map(str::to_owned),
+            Some(Made::Authority) => Some(secrets.authority_pem.clone()),
+            Some(Made::Certificate(at)) => identity(at).map(|i| i.certificate_pem.clone()),
+            Some(Made::Key(at)) => identity(at).map(|i| i.key_pem.clone()),
+        };
+        // The loader has checked that the certificate is declared; what is not there after all leaves the key out.
+        if let Some(pem) = pem {
+            data.insert(key, json!(ByteString(pem.into_bytes())));
+        }
+    }
+    if let Some(map) = out.value.as_object_mut() {
+        map.remove("stringData");
+        map.insert("data".to_owned(), Value::Object(data));
+    }
+    out
+}
+
 /// The ConfigMap that tells a namespace's workloads the run's token and CAs.
 #[must_use]
 pub fn run_config(namespace: &str, secrets: &RunSecrets) -> KubeObject {
@@ -152,5 +193,24 @@ mod tests {
         assert_eq!(secrets.fingerprints[&at.to_string()], seen.sha256);
         assert_eq!((seen.names.as_slice(), seen.issuer.as_str()), (["a.example".to_owned()].as_slice(), "CN=gateproof run CA"));
         assert_eq!(secrets.token.len(), 32);
+    }
+    #[test]
+    fn a_manifests_secret_is_filled_from_declared_certificates() {
+        let at = Namespaced::parse("istio-system/web").unwrap();
+        let wanted = Certificate { secret: at.clone(), hosts: vec![HostName::new("a.example").unwrap()] };
+        let (secrets, _) = make(&[wanted], "", &BTreeMap::new()).unwrap();
+        let place = Namespaced::parse("edge/other").unwrap();
+        let data = json!({"tls.crt": "$(certificate:istio-system/web)", "tls.key": "$(key:istio-system/web)", "ca.crt": "$(authority)"});
+        let filled = filled(&object("Secret", &place, json!({"stringData": data})), &secrets);
+        let text = |key: &str| {
+            let bytes: ByteString = serde_json::from_value(filled.value["data"][key].clone()).unwrap();
+            String::from_utf8(bytes.0).unwrap()
+        };
+        assert_eq!(text("tls.crt"), secrets.identities[&at].certificate_pem);
+        assert_eq!(text("tls.key"), secrets.identities[&at].key_pem);
+        assert_eq!(text("ca.crt"), secrets.authority_pem);
+        assert!(filled.value.get("stringData").is_none());
+        let plain = object("Secret", &place, json!({"stringData": {"user": "ann"}}));
+        assert_eq!(super::filled(&plain, &secrets), plain);
     }
 }

@@ -15,7 +15,7 @@ use jiff::Timestamp;
 use super::check::Attempts;
 use super::diagnostics::Diagnostics;
 use super::engine::Engine;
-use super::event::{Event, Listener};
+use super::event::{Event, Listener, Pause};
 use super::needs::{needs, objects_of};
 use super::reporter::Reporter;
 use super::reproduce::reproduce;
@@ -47,6 +47,10 @@ pub struct SessionOptions {
     pub attempts: Attempts,
     /// Whether every proxy's configuration is written down in each state.
     pub observe_proxies: bool,
+    /// Ends the run after the first state in which a check is red.
+    pub fail_fast: bool,
+    /// Waits in each such state.
+    pub pause: Option<Arc<dyn Pause>>,
 }
 
 /// Why a run could not begin or end.
@@ -245,6 +249,9 @@ impl Session {
         engine.attempts = options.attempts;
         engine.observe = options.observe_proxies.then(|| outside_addresses(cluster));
         engine.verify_only = options.verify_only;
+        engine.fail_fast = options.fail_fast;
+        engine.pause.clone_from(&options.pause);
+        engine.reached_by = (cluster.kubeconfig.clone(), cluster.record.context.clone());
         engine.may_scale_gateways = mesh.may_scale_gateways;
         let istiod = engine.ground.istiod.clone();
         engine.diagnostics = Some(Diagnostics::new(reporter.dir(), reporter.diagnostics(), started, Resources::new(client), istiod));
@@ -264,7 +271,9 @@ impl Session {
             let steps = steps.clone();
             Reporter::save_aside(reporter, record, move |error| steps.warn(&format!("the report could not be saved: {error}")));
         };
-        self.engine.run(plan, &mut self.record, &save).await;
+        if let Some(why) = self.engine.run(plan, &mut self.record, &save).await {
+            self.ended_early(&why);
+        }
         Ok(())
     }
 
@@ -308,6 +317,18 @@ impl Session {
         if let Err(error) = self.reporter.write(&self.record) {
             self.steps.warn(&format!("the report could not be saved: {error}"));
         }
+    }
+
+    /// Which provider gave the cluster.
+    #[must_use]
+    pub fn provider(&self) -> &str {
+        &self.record.provider.name
+    }
+
+    /// Whether its cluster is the simulated mesh, of which there can be several at once.
+    #[must_use]
+    pub fn is_simulated(&self) -> bool {
+        self.record.provider.name == "embedded"
     }
 
     /// The engine, for commands that change states by themselves.
@@ -360,6 +381,7 @@ impl Session {
         let down = self.lease.down(&*self.steps).await;
         self.steps.write_into(&mut self.record);
         self.record.finished = Some(Timestamp::now().to_string());
+        self.reporter.note_history(&mut self.record);
         self.reporter.write(&self.record).map_err(|source| SessionError::Report { dir: self.reporter.dir().to_owned(), source })?;
         let path = self.reporter.path();
         listener.on(&Event::Finished(Box::new(self.record.clone()), path.clone()));

@@ -8,10 +8,12 @@ use gateproof_core::plan::{Plan, PlannedScenario, StateObjects, apply_waves, dan
 use gateproof_core::report::StageRecord;
 use gateproof_core::scenario::KubeObject;
 
-use super::secrets::run_config;
+use super::gateways::{self, deployment_of};
+use super::secrets::{filled, run_config};
 use crate::apply::{Applier, ApplyError};
 use crate::probe::logs::Since;
 use crate::probe::{ProbeError, World};
+use crate::provider::Pace;
 use crate::sync::{GateError, Refusal, Wanted};
 
 /// How long a state may take.
@@ -74,7 +76,7 @@ pub struct Ground {
 }
 
 /// Kinds that scenarios are made of, beside those of the plan at hand.
-const OF_ANY_SCENARIO: [(&str, &str); 13] = [
+const OF_ANY_SCENARIO: [(&str, &str); 19] = [
     ("v1", "Service"),
     ("v1", "ServiceAccount"),
     ("apps/v1", "Deployment"),
@@ -88,13 +90,20 @@ const OF_ANY_SCENARIO: [(&str, &str); 13] = [
     ("security.istio.io/v1", "PeerAuthentication"),
     ("security.istio.io/v1", "RequestAuthentication"),
     ("telemetry.istio.io/v1", "Telemetry"),
+    ("gateway.networking.k8s.io/v1", "Gateway"),
+    ("gateway.networking.k8s.io/v1", "HTTPRoute"),
+    ("gateway.networking.k8s.io/v1", "GRPCRoute"),
+    ("gateway.networking.k8s.io/v1", "TLSRoute"),
+    ("gateway.networking.k8s.io/v1", "TCPRoute"),
+    ("gateway.networking.k8s.io/v1", "ReferenceGrant"),
 ];
 
 type Desired = BTreeMap<ObjectKey, (KubeObject, ScenarioId)>;
 
 fn deployments(desired: &Desired) -> Vec<Namespaced> {
-    let deployments = desired.keys().filter(|k| k.kind == "Deployment");
-    deployments.filter_map(|k| Some(Namespaced { namespace: k.namespace.clone()?, name: k.name.clone() })).collect()
+    let declared = desired.keys().filter(|k| k.kind == "Deployment").cloned();
+    let deployed = desired.values().filter_map(|(object, _)| deployment_of(object));
+    declared.chain(deployed).filter_map(|key| gateways::workload(&key)).collect()
 }
 
 impl Ground {
@@ -102,7 +111,7 @@ impl Ground {
     fn desired(&self, world: &World, planned: &PlannedScenario, target: &StateObjects) -> Desired {
         let mut desired = Desired::new();
         let mut add = |object: &KubeObject, id: &ScenarioId| {
-            desired.insert(object.key.clone(), (object.clone(), id.clone()));
+            desired.insert(object.key.clone(), (filled(object, &world.secrets), id.clone()));
         };
         for scenario in planned.beneath.iter().chain([&planned.scenario]) {
             for certificate in &scenario.certificates {
@@ -158,7 +167,7 @@ impl Ground {
         let removed = self.remove_all_but(&desired).await?;
         record.removed = removed.iter().map(ToString::to_string).collect();
         self.unscale(&target.scale).await?;
-        record.applied = self.apply(&desired).await?;
+        record.applied = self.apply(&desired, world.pace).await?;
         for (workload, replicas) in &target.scale {
             // Noted before it is done: a run that is broken off in between scales back all the same.
             if !self.scaled.contains_key(workload) {
@@ -206,6 +215,10 @@ impl Ground {
             self.rolled_out.retain(|key| !keys.contains(key));
             self.applier.remove_all(&keys, self.limits.ready).await?;
         }
+        // What istiod deployed for a Gateway goes after it, by Kubernetes' own collector.
+        let left: Vec<ObjectKey> = gone.iter().filter_map(deployment_of).collect();
+        self.rolled_out.retain(|key| !left.contains(key));
+        self.applier.until_gone(&left, self.limits.ready).await?;
         Ok(gone.into_iter().map(|object| object.key).collect())
     }
 
@@ -219,7 +232,7 @@ impl Ground {
         Ok(())
     }
 
-    async fn apply(&mut self, desired: &Desired) -> Result<Vec<String>, ApplyError> {
+    async fn apply(&mut self, desired: &Desired, pace: Pace) -> Result<Vec<String>, ApplyError> {
         let changed: Vec<&(KubeObject, ScenarioId)> = desired
             .values()
             .filter(|(object, _)| self.applier.standing().get(&object.key).is_none_or(|s| s.declared != object.value))
@@ -247,7 +260,13 @@ impl Ground {
         for key in &waiting {
             self.rolled_out.remove(key);
         }
-        let due: Vec<ObjectKey> = desired.keys().filter(|k| k.kind == "Deployment" && !self.rolled_out.contains(*k)).cloned().collect();
+        self.applier.until_noticed(&waiting, pace).await?;
+        for deployment in changed.iter().filter_map(|(object, _)| deployment_of(object)) {
+            self.rolled_out.remove(&deployment);
+        }
+        let declared = desired.keys().filter(|k| k.kind == "Deployment").cloned();
+        let deployed = desired.values().filter_map(|(object, _)| deployment_of(object));
+        let due: Vec<ObjectKey> = declared.chain(deployed).filter(|key| !self.rolled_out.contains(key)).collect();
         self.applier.until_ready(&due, self.limits.ready).await?;
         self.rolled_out.extend(due);
         Ok(names)
@@ -255,7 +274,7 @@ impl Ground {
 
     /// Whether an Istio object was applied or removed on the way into this state.
     fn changed_kinds(&self, applied: &[String], removed: &[ObjectKey]) -> bool {
-        let istio = |key: &ObjectKey| key.group().ends_with(".istio.io");
+        let istio = |key: &ObjectKey| key.group().ends_with(".istio.io") || key.group() == gateways::GROUP;
         removed.iter().any(istio) || self.applier.standing().keys().filter(|k| istio(k)).any(|k| applied.contains(&k.to_string()))
     }
 

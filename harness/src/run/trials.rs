@@ -16,6 +16,12 @@ pub fn trial_name(scenario: &ScenarioId, check: &str) -> String {
     format!("{scenario}::{check}")
 }
 
+/// Today, in UTC, against which the last days of quarantines are held.
+#[must_use]
+pub fn today() -> jiff::civil::Date {
+    jiff::Timestamp::now().to_zoned(jiff::tz::TimeZone::UTC).date()
+}
+
 /// Every check of a catalogue, in its order.
 #[must_use]
 pub fn trial_names(catalogue: &Catalogue) -> Vec<(ScenarioId, String)> {
@@ -95,9 +101,12 @@ impl Listener for Outcomes {
     }
 }
 
-/// What a red trial prints.
+/// What a red trial prints; nothing for a check in quarantine.
 #[must_use]
 pub fn failure_text(record: &CheckRecord) -> Option<String> {
+    if record.quarantined.is_some() {
+        return None;
+    }
     let mut lines = Vec::new();
     match &record.outcome {
         Outcome::Passed | Outcome::Flaky | Outcome::Skipped { .. } => return None,

@@ -20,7 +20,8 @@ pub(super) fn fill(record: &mut RunRecord, plan: &Plan, why: &str) {
         for i in planned.selected_checks() {
             let check = &scenario.checks[i];
             if !checks.iter().any(|c| c.name == check.name) {
-                checks.push(check::unasked(check, Outcome::Skipped { reason: format!("{NOT_REACHED}: {why}") }));
+                let record = check::unasked(check, Outcome::Skipped { reason: format!("{NOT_REACHED}: {why}") });
+                checks.push(check::marked(scenario, record));
             }
         }
         checks.sort_by_key(|c| scenario.checks.iter().position(|known| known.name == c.name));

@@ -5,12 +5,12 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use k8s_openapi::api::core::v1::Pod;
-use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::Api;
 use kube::api::ListParams;
 use serde_json::Value;
 
 use super::{Dump, ENVOY_ADMIN_PORT, Gate, GateError, SyncStatus};
+use crate::kube_ext::glance::{self, PodGlance};
 
 const ISTIOD_DEBUG_PORT: u16 = 15014;
 const DUMP: &str = "/config_dump?include_eds";
@@ -76,7 +76,7 @@ impl Gate {
 
     async fn read_dump(&self, body: Bytes, what: String) -> Result<Dump, GateError> {
         let known = self.known.clone();
-        let dump = aside(move || Dump::read(&String::from_utf8_lossy(&body), &known)).await;
+        let dump = aside(move || Dump::read(&body, &known)).await;
         dump.map_err(|e| GateError::Unreadable { what, why: e.to_string() })
     }
 
@@ -84,18 +84,12 @@ impl Gate {
     ///
     /// istiod and Envoy may agree on endpoints that both have not heard the newest of; Kubernetes has.
     pub(super) async fn ready_endpoints(&self) -> Result<BTreeMap<String, BTreeSet<String>>, GateError> {
-        let api: Api<EndpointSlice> = Api::all(self.client.clone());
         let failed = |e| GateError::Api { doing: "listing endpoint slices".to_owned(), source: Box::new(e) };
         let mut ready: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
-        for slice in api.list(&ListParams::default()).await.map_err(failed)? {
-            let labels = slice.metadata.labels.unwrap_or_default();
-            let (Some(service), Some(namespace)) = (labels.get("kubernetes.io/service-name"), &slice.metadata.namespace) else { continue };
-            let addresses = ready.entry(format!("{service}.{namespace}.svc.cluster.local")).or_default();
-            for endpoint in slice.endpoints.unwrap_or_default() {
-                if endpoint.conditions.is_none_or(|c| c.ready != Some(false)) {
-                    addresses.extend(endpoint.addresses);
-                }
-            }
+        for slice in glance::slices(&self.client).await.map_err(failed)? {
+            let Some(service) = slice.service() else { continue };
+            let addresses = ready.entry(format!("{service}.{}.svc.cluster.local", slice.metadata.namespace)).or_default();
+            addresses.extend(slice.ready().cloned());
         }
         Ok(ready)
     }
@@ -103,12 +97,11 @@ impl Gate {
     /// Ready pods with a proxy, as istiod calls them. One that istiod does not list has lost its stream, or another istiod
     /// has just begun.
     pub(super) async fn ready_proxies(&self) -> Result<Vec<String>, GateError> {
-        let is_wanted = |pod: &Pod| {
-            let ready = pod.status.iter().flat_map(|s| s.conditions.iter().flatten()).any(|c| c.type_ == "Ready" && c.status == "True");
-            ready && pod.metadata.deletion_timestamp.is_none()
-        };
-        let id = |pod: Pod| format!("{}.{}", pod.metadata.name.unwrap_or_default(), pod.metadata.namespace.unwrap_or_default());
-        Ok(self.pods_with_proxy().await?.into_iter().filter(is_wanted).map(id).collect())
+        let is_wanted = |pod: &PodGlance| pod.is_ready() && !pod.is_leaving() && pod.all_containers().any(|name| name == "istio-proxy");
+        let id = |pod: PodGlance| format!("{}.{}", pod.metadata.name, pod.metadata.namespace);
+        let failed = |e| GateError::Api { doing: "listing pods".to_owned(), source: Box::new(e) };
+        let all = glance::pods(&self.client, &Api::all(self.client.clone()), &ListParams::default()).await.map_err(failed)?;
+        Ok(all.into_iter().filter(is_wanted).map(id).collect())
     }
 
     /// Every pod with a proxy.
@@ -125,12 +118,11 @@ impl Gate {
 
     pub(super) async fn istiod_pods(&self) -> Result<Vec<String>, GateError> {
         let api: Api<Pod> = Api::namespaced(self.client.clone(), &self.root_namespace);
-        let pods = api
-            .list(&ListParams::default().labels(&self.istiod_selector).fields("status.phase=Running"))
+        let wanted = ListParams::default().labels(&self.istiod_selector).fields("status.phase=Running");
+        let pods = glance::pods(&self.client, &api, &wanted)
             .await
             .map_err(|e| GateError::Api { doing: "listing istiod's pods".to_owned(), source: Box::new(e) })?;
-        let names: Vec<String> =
-            pods.items.into_iter().filter(|p| p.metadata.deletion_timestamp.is_none()).filter_map(|p| p.metadata.name).collect();
+        let names: Vec<String> = pods.into_iter().filter(|pod| !pod.is_leaving()).map(|pod| pod.metadata.name).collect();
         if names.is_empty() {
             return Err(GateError::Unreadable {
                 what: format!("pods with {} in {}", self.istiod_selector, self.root_namespace),

@@ -140,9 +140,9 @@ impl Dump {
     ///
     /// # Errors
     /// When it is not the JSON of a dump.
-    pub fn read(dump: &str, known: &Known) -> Result<Self, serde_json::Error> {
+    pub fn read(dump: &[u8], known: &Known) -> Result<Self, serde_json::Error> {
         let mut out = Self::default();
-        let dump: RawDump<'_> = serde_json::from_str(dump)?;
+        let dump: RawDump<'_> = serde_json::from_slice(dump)?;
         for section in dump.configs.unwrap_or_default() {
             let version = section.version_info.unwrap_or_default();
             if age(&version) > age(&out.version) {
@@ -334,7 +334,7 @@ mod tests {
     use serde_json::json;
 
     fn read(dump: &Value) -> Dump {
-        Dump::read(&dump.to_string(), &Known::default()).unwrap()
+        Dump::read(dump.to_string().as_bytes(), &Known::default()).unwrap()
     }
 
     fn dump(clusters: Value) -> Dump {

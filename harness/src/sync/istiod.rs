@@ -79,6 +79,9 @@ pub fn short_type(url: &str) -> &str {
 /// One object in `/debug/configz`.
 #[derive(Debug, Clone, Deserialize)]
 pub struct KnownConfig {
+    /// `GROUP/VERSION`; two groups have a kind called Gateway.
+    #[serde(default, rename = "apiVersion")]
+    pub api_version: String,
     /// Its kind.
     pub kind: String,
     /// Name, namespace, identity and generation.

@@ -176,6 +176,12 @@ impl Gate {
         self
     }
 
+    /// Where istiod runs and mesh-wide objects live.
+    #[must_use]
+    pub fn root_namespace(&self) -> &str {
+        &self.root_namespace
+    }
+
     /// On a cluster of this pace.
     #[must_use]
     pub fn at(mut self, pace: Pace) -> Self {
@@ -322,10 +328,12 @@ impl Gate {
         let mut missing = Vec::new();
         for pod in self.istiod_pods().await? {
             let known: Vec<KnownConfig> = self.ask_istiod(&pod, "/debug/configz").await?;
+            let is_of = |c: &KnownConfig, key: &ObjectKey| {
+                c.kind == key.kind && c.api_version.split_once('/').is_none_or(|(group, _)| group == key.group())
+            };
             let find = |key: &ObjectKey| {
-                known
-                    .iter()
-                    .find(|c| c.kind == key.kind && c.metadata.name == key.name && Some(&c.metadata.namespace) == key.namespace.as_ref())
+                let named = |c: &&KnownConfig| c.metadata.name == key.name && Some(&c.metadata.namespace) == key.namespace.as_ref();
+                known.iter().filter(|c| is_of(c, key)).find(named)
             };
             for (key, revision) in wanted.applied.iter().filter(|(k, _)| is_istio(k)) {
                 match find(key) {

@@ -12,7 +12,7 @@ use futures::future::join_all;
 use gateproof_core::names::Namespaced;
 
 use super::{Dump, Gate, GateError, Look, Opened, SyncStatus, Wanted, is_istio};
-use crate::probe::exec::pods_of;
+use crate::probe::exec::glance_at;
 
 /// istiod's `PILOT_DEBOUNCE_AFTER`, unless somebody changed it.
 const DEBOUNCE: Duration = Duration::from_millis(100);
@@ -65,13 +65,13 @@ impl Gate {
         let mut ids = BTreeSet::new();
         for workload in gateways.iter().chain(workloads) {
             // A Deployment that is not there, or not yet, has no proxy to wait for.
-            let pods = match pods_of(&self.client, workload).await {
+            let pods = match glance_at(&self.client, workload).await {
                 Ok(pods) => pods,
                 Err(error) if error.is_not_found() => continue,
                 Err(error) => return Err(GateError::Unreadable { what: format!("the pods of {workload}"), why: error.to_string() }),
             };
-            for pod in pods {
-                ids.insert(format!("{}.{}", pod.metadata.name.unwrap_or_default(), workload.namespace));
+            for pod in pods.into_iter().filter(|pod| !pod.is_leaving()) {
+                ids.insert(format!("{}.{}", pod.metadata.name, workload.namespace));
             }
         }
         Ok(all.into_iter().filter(|s| ids.contains(&s.proxy)).collect())

@@ -34,6 +34,7 @@ pub(super) fn concern<'a>(red: impl IntoIterator<Item = (&'a Check, &'a CheckRec
             Probe::ProxyConfig(probe) => out.workloads.extend([probe.workload.clone()]),
             Probe::Pods { workloads } => out.workloads.extend(workloads.iter().cloned()),
             Probe::Analyze { namespaces } => out.namespaces.extend(namespaces.iter().cloned()),
+            Probe::Object(key) => out.namespaces.extend(key.namespace.clone()),
             Probe::ProxyStatus | Probe::Versions => {}
         }
         match &check.expect {
@@ -128,6 +129,7 @@ mod tests {
     fn a_call_concerns_its_caller_its_path_and_who_should_not_see_it() {
         let hop = HopExpect {
             proxy: at("istio-system/egw"),
+            request: None,
             cluster: None,
             flags: None,
             route: None,

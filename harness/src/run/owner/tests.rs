@@ -53,6 +53,8 @@ fn record(name: &str) -> CheckRecord {
         observed: vec!["two\nlines".to_owned()],
         answer: None,
         outcome: Outcome::Passed,
+        quarantined: None,
+        history: None,
         attempts: vec![],
         took: 0.0,
         hops: vec![],

@@ -200,12 +200,21 @@ impl Runner for Work {
     async fn run(&mut self, asked: &BTreeSet<String>) -> Result<BTreeSet<String>, Refusal> {
         self.asked.extend(asked.iter().cloned());
         let mut next = self.planned(asked);
-        let Some((at, stage)) = choose(&next.scenarios, self.stands.as_ref()) else { return Ok(BTreeSet::new()) };
-        let chosen = next.scenarios.swap_remove(at);
-        let stage = chosen.stages[stage].clone();
-        let taken = stage.checks.iter().map(|i| trial_name(&chosen.scenario.id, &chosen.scenario.checks[*i].name)).collect();
-        let stands = (chosen.scenario.id.clone(), stage.state.clone());
-        next.scenarios = vec![PlannedScenario { stages: vec![stage], ..chosen }];
+        let mut taken: BTreeSet<String> =
+            next.skipped.iter().map(|s| trial_name(&s.scenario.id, &s.scenario.checks[s.check].name)).collect();
+        let mut stands = self.stands.clone();
+        match choose(&next.scenarios, self.stands.as_ref()) {
+            Some((at, stage)) => {
+                let chosen = next.scenarios.swap_remove(at);
+                let stage = chosen.stages[stage].clone();
+                taken.extend(stage.checks.iter().map(|i| trial_name(&chosen.scenario.id, &chosen.scenario.checks[*i].name)));
+                stands = Some((chosen.scenario.id.clone(), stage.state.clone()));
+                next.scenarios = vec![PlannedScenario { stages: vec![stage], ..chosen }];
+            }
+            // Nothing but checks that are to be skipped, which is written down.
+            None if !taken.is_empty() => next.scenarios.clear(),
+            None => return Ok(BTreeSet::new()),
+        }
 
         let refused = |error: &SessionError| Refusal { reason: error.to_string(), exit: EXIT_CLUSTER };
         let result = async {
@@ -218,7 +227,7 @@ impl Runner for Work {
             self.broken = Some(SessionError::to_string(&error));
             return Err(refused(&error));
         }
-        self.stands = Some(stands);
+        self.stands = stands;
         Ok(taken)
     }
 }
