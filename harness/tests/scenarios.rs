@@ -14,7 +14,7 @@ use gateproof::cli::{ENGINE_STACK, EXIT_CLUSTER, EXIT_GREEN, EXIT_INPUT, EXIT_IN
 use gateproof::run::choose::Environment;
 use gateproof::run::drive::{Ended, drive};
 use gateproof::run::owner::{self, Reply};
-use gateproof::run::trials::{Filter, Outcomes, failure_text, trial_name, trial_names};
+use gateproof::run::trials::{Filter, Outcomes, failure_text, today, trial_name, trial_names};
 use gateproof::run::{Event, Listener, SessionError, SessionOptions};
 use gateproof_core::plan::{Plan, plan};
 use gateproof_core::scenario::{Catalogue, load_catalogue};
@@ -92,7 +92,9 @@ fn broken_trials(catalogue: &Catalogue) -> Vec<Trial> {
     });
     let root: Vec<String> = catalogue.root_mistakes.iter().map(|m| m.render(false)).collect();
     let root = (!root.is_empty()).then(|| ("scenarios::every file belongs to a scenario".to_owned(), root.join("\n\n")));
-    broken.chain(root).map(|(name, text)| Trial::test(name, move || Err(Failed::from(text)))).collect()
+    let past: Vec<String> = catalogue.expired(today()).iter().map(|m| m.render(false)).collect();
+    let past = (!past.is_empty()).then(|| ("scenarios::no quarantine is past its last day".to_owned(), past.join("\n\n")));
+    broken.chain(root).chain(past).map(|(name, text)| Trial::test(name, move || Err(Failed::from(text)))).collect()
 }
 
 fn check_trials(

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use anstream::{eprintln, println};
-use gateproof_core::report::{RunRecord, github_summary, junit, render, summary};
+use gateproof_core::report::{RunRecord, github_summary, html, junit, render, summary};
 
 use super::asked::{catalogue, selected};
 use super::run::{ProvideFlags, on_kind, options};
@@ -41,7 +41,7 @@ pub(super) struct ReportFlags {
     #[arg(long)]
     previous: Option<PathBuf>,
     /// What to render
-    #[arg(long, value_parser = ["markdown", "junit", "github", "text"], default_value = "markdown")]
+    #[arg(long, value_parser = ["markdown", "html", "junit", "github", "text"], default_value = "markdown")]
     format: String,
 }
 
@@ -111,6 +111,7 @@ pub(super) fn report(flags: &ReportFlags) -> u8 {
         let record = read(&flags.record)?;
         let previous = flags.previous.as_ref().map(read).transpose()?;
         let text = match flags.format.as_str() {
+            "html" => html(&record, previous.as_ref()),
             "junit" => junit(&record),
             "github" => github_summary(&record),
             "text" => summary(&record, None),

@@ -3,21 +3,32 @@
 use std::path::Path;
 
 use anstream::{eprintln, println};
-use gateproof_core::scenario::{load_catalogue, schema as scenario_schema};
+use gateproof_core::scenario::{exceptions_schema, load_catalogue, schema as scenario_schema};
 
 use gateproof_core::plan::{apply_waves, dangling, objects_in};
 
-use super::asked::{catalogue, check, selected};
+use super::asked::{SelectFlags, catalogue, check, not_expired, select};
 use super::{EXIT_GREEN, EXIT_INPUT};
 use crate::run::trials::{trial_name, trial_names};
 
 /// Prints every mistake below a folder, and how many checks there are when there is none.
 pub(super) fn lint(root: &Path) -> u8 {
     let code = check(root);
-    if code == EXIT_GREEN {
-        let found = load_catalogue(root);
-        let checks: usize = found.scenarios.iter().map(|s| s.checks.len()).sum();
-        println!("{} scenarios with {checks} checks, no mistake", found.scenarios.len());
+    if code != EXIT_GREEN {
+        return code;
+    }
+    let found = load_catalogue(root);
+    if let Err(code) = not_expired(&found) {
+        return code;
+    }
+    let checks: usize = found.scenarios.iter().map(|s| s.checks.len()).sum();
+    println!("{} scenarios with {checks} checks, no mistake", found.scenarios.len());
+    let quarantined: usize = found.scenarios.iter().map(|s| s.exceptions.quarantined.len()).sum();
+    let skipped = gateproof_core::plan::plan(&found, &|_, _| true).skipped.len();
+    for (n, what) in [(quarantined, "in quarantine"), (skipped, "skipped")] {
+        if n > 0 {
+            println!("{n} of them {what}: {}", root.join("exceptions.yaml").display());
+        }
     }
     code
 }
@@ -32,9 +43,9 @@ pub(super) fn list(root: &Path) -> u8 {
 }
 
 /// Prints what a run would do.
-pub(super) fn plan(root: &Path, filters: &[String]) -> u8 {
+pub(super) fn plan(root: &Path, flags: &SelectFlags) -> u8 {
     let answer = || -> Result<u8, u8> {
-        let plan = selected(&catalogue(root)?, filters)?;
+        let plan = select(&catalogue(root)?, flags)?;
         for gateway in &plan.gateways {
             println!("gateway {}", gateway.at);
         }
@@ -67,13 +78,22 @@ pub(super) fn plan(root: &Path, filters: &[String]) -> u8 {
                 }
             }
         }
+        for skipped in &plan.skipped {
+            let check = trial_name(&skipped.scenario.id, &skipped.scenario.checks[skipped.check].name);
+            println!("skipped {check}: {}", skipped.reason);
+        }
         Ok(EXIT_GREEN)
     };
     answer().unwrap_or_else(|code| code)
 }
 
-/// Prints the schema.
-pub(super) fn schema() -> u8 {
-    println!("{:#}", scenario_schema());
+/// Prints a schema.
+pub(super) fn schema(of: &str) -> u8 {
+    let schema = match of {
+        "exceptions" => exceptions_schema(),
+        "record" => gateproof_core::report::record_schema(),
+        _ => scenario_schema(),
+    };
+    println!("{schema:#}");
     EXIT_GREEN
 }

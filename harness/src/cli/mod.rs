@@ -2,15 +2,22 @@
 
 mod asked;
 mod cluster;
+mod completions;
+mod diff;
+mod docs;
 mod doctor;
 mod hold;
 mod lint;
+mod new;
 mod parity;
+mod pause;
 mod progress;
 mod prove;
 mod provide;
+mod repeat;
 mod rounds;
 mod run;
+mod watch;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -67,10 +74,15 @@ enum Command {
     #[command(after_help = "Examples:\n  gateproof run                          every scenario\n  \
         gateproof run 10-ingress               one scenario and what it needs\n  \
         gateproof run '10-ingress::another'    checks whose name has this part\n  \
-        gateproof run --keep --repeat 20       twenty runs on one kept cluster")]
+        gateproof run --tag egress --tag '!slow'  by the scenarios' tags\n  \
+        gateproof run --shard 2/5              the second of five parts, for five machines\n  \
+        gateproof run --repeat 20              twenty runs on one kept cluster, compared\n  \
+        gateproof run --until-failure          until a check is red or flaky; with --repeat, at most so often\n  \
+        gateproof run --fail-fast --pause-on-failure  stop at the first red state, and look at it while it stands")]
     Run(run::RunFlags),
     /// Leave out every manifest and bend every telling field, one at a time, and show which check notices
-    #[command(after_help = "Examples:\n  gateproof prove 10-ingress --keep\n  gateproof prove --only 'exportTo' --keep")]
+    #[command(after_help = "Examples:\n  gateproof prove 10-ingress --keep\n  gateproof prove --only 'exportTo' --keep\n  \
+        gateproof prove --provider kind --keep --json kind.json && gateproof prove --provider embedded --against kind.json")]
     Prove(prove::ProveFlags),
     /// Run on kind and on the simulated mesh, and compare every check and every proxy's configuration
     #[command(after_help = "Examples:\n  gateproof parity\n  gateproof parity 20-egress --keep --output parity.md")]
@@ -86,12 +98,15 @@ enum Command {
     /// List every check by its name
     List,
     /// Print what a run would do, in order, without a cluster
-    Plan {
-        /// Parts of check names; all checks when there is none
-        filters: Vec<String>,
+    #[command(after_help = "Examples:\n  gateproof plan 20-egress\n  gateproof plan --shard 1/3")]
+    Plan(asked::SelectFlags),
+    /// Print a JSON schema: of scenario.yaml, of exceptions.yaml, or of the record beside a report
+    #[command(after_help = "Examples:\n  gateproof schema\n  gateproof schema record")]
+    Schema {
+        /// Of what
+        #[arg(value_parser = ["scenario", "exceptions", "record"], default_value = "scenario")]
+        of: String,
     },
-    /// Print the JSON schema of scenario.yaml
-    Schema,
     /// Bring up a cluster that is kept, with the gateways and outside hosts of every scenario
     Up(cluster::UpFlags),
     /// Remove a kept cluster
@@ -99,7 +114,38 @@ enum Command {
     /// Print the path of the kubeconfig of gateproof's cluster
     Kubeconfig,
     /// Render a report again from its JSON record
+    #[command(after_help = "Examples:\n  gateproof report --format html reports/2026-11-21-kind-4-scenarios.json > page.html\n  \
+        gateproof report --format github FILE.json >> \"$GITHUB_STEP_SUMMARY\"")]
     Report(cluster::ReportFlags),
+    /// Write a scenario that runs as it stands, or a draft of what stands in a cluster
+    #[command(
+        after_help = "Examples:\n  gateproof new 30-shop                                  a host that the ingress gateway serves\n  \
+        gateproof new 40-bank --egress --host api.bank.test    a host outside, through the egress gateway\n  \
+        gateproof new 50-prod --from-cluster shop --context homelab\n\n\
+        A draft has a check for each route of the namespace, with what it answered once; nothing is changed there."
+    )]
+    New(new::NewFlags),
+    /// Run on the simulated mesh whatever a saved file touches, until Ctrl-C
+    #[command(after_help = "Examples:\n  gateproof watch                every scenario once, then what is saved\n  \
+        gateproof watch 10-ingress     only checks whose name has this part")]
+    Watch(watch::WatchFlags),
+    /// Make one page of Markdown from the scenarios: what each proves, by which checks, and where a feature is found
+    #[command(after_help = "Examples:\n  gateproof docs --out docs/scenarios.md\n  \
+        gateproof docs --out docs/scenarios.md --check    fail when the page is not up to date")]
+    Docs(docs::DocsFlags),
+    /// Print the script that completes commands and flags in a shell
+    #[command(after_help = "Examples:\n  source <(gateproof completions bash)\n  \
+        gateproof completions fish > ~/.config/fish/completions/gateproof.fish")]
+    Completions {
+        /// The shell
+        shell: clap_complete::Shell,
+    },
+    /// Compare two runs: outcomes, versions, answers, paths, the proxies' configuration and time
+    #[command(after_help = "Examples:\n  gateproof diff                                the newest two runs of one provider\n  \
+        gateproof diff old.json new.json --json\n  \
+        gateproof run --observe --istio 1.29.0; gateproof run --observe; gateproof diff   what an upgrade changes\n\n\
+        Exit codes: 0 every check has the same outcome in both, 1 some have not or only one run has them, 2 no two records.")]
+    Diff(diff::DiffFlags),
     /// Look whether a cluster can be had and has what the scenarios need, without touching it
     Doctor(provide::ProviderFlags),
 }
@@ -122,12 +168,17 @@ pub fn main() -> ExitCode {
         Command::Hold(flags) => hold::hold(&common, &flags),
         Command::Lint => lint::lint(&common.scenarios),
         Command::List => lint::list(&common.scenarios),
-        Command::Plan { filters } => lint::plan(&common.scenarios, &filters),
-        Command::Schema => lint::schema(),
+        Command::Plan(flags) => lint::plan(&common.scenarios, &flags),
+        Command::Schema { of } => lint::schema(&of),
+        Command::Diff(flags) => diff::run(&flags),
         Command::Up(flags) => cluster::up(&common, &flags),
         Command::Down => cluster::down(&common),
         Command::Kubeconfig => cluster::kubeconfig(&common),
         Command::Report(flags) => cluster::report(&flags),
+        Command::New(flags) => new::new(&common, &flags),
+        Command::Watch(flags) => watch::watch(&common, &flags),
+        Command::Docs(flags) => docs::docs(&common.scenarios, &flags),
+        Command::Completions { shell } => completions::completions(shell),
         Command::Doctor(flags) => doctor::run(&common, &flags),
     };
     ExitCode::from(code)
@@ -137,7 +188,11 @@ pub fn main() -> ExitCode {
 pub(crate) fn on_runtime<T: Send, F: Future<Output = T>>(work: impl FnOnce() -> F + Send) -> T {
     let run = || {
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().thread_stack_size(ENGINE_STACK).build();
-        runtime.expect("a runtime can be made").block_on(work())
+        let runtime = runtime.expect("a runtime can be made");
+        let value = runtime.block_on(work());
+        // Whatever had to be ended was waited for: what still runs goes with the process.
+        runtime.shutdown_background();
+        value
     };
     std::thread::scope(|scope| {
         let thread = std::thread::Builder::new().name("engine".to_owned()).stack_size(ENGINE_STACK);

@@ -66,7 +66,8 @@ pub(super) fn parity(common: &Common, flags: &ParityFlags) -> u8 {
     answer().unwrap_or_else(|code| code)
 }
 
-fn read(file: &std::path::Path) -> Result<RunRecord, u8> {
+/// Reads a run's record.
+pub(super) fn read(file: &std::path::Path) -> Result<RunRecord, u8> {
     let wrong = |why: String| {
         eprintln!("error: failed to read the record {}: {why}", file.display());
         EXIT_INPUT

@@ -1,15 +1,20 @@
 //! `prove`.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use anstream::{eprintln, println};
+use futures::future::join_all;
+use gateproof_core::parity::{ProvedRun, compare_proofs, proofs_table};
+use gateproof_core::plan::Plan;
 
 use super::asked::{catalogue, selected};
 use super::run::{ProvideFlags, exit_of, on_our_own, options};
-use super::{Common, EXIT_GREEN, EXIT_INTERRUPTED, EXIT_RED, Lines, on_runtime};
+use super::{Common, EXIT_GREEN, EXIT_INPUT, EXIT_INTERRUPTED, EXIT_RED, Lines, on_runtime};
 use crate::run::drive::unless_interrupted;
-use crate::run::prove::{Noticed, Proved, prove as prove_scenario, table};
+use crate::run::event::Deaf;
+use crate::run::prove::{Noticed, Proved, Share, kept, prove as prove_scenario, table};
 use crate::run::{Session, SessionError};
 
 /// Flags of `prove`.
@@ -23,9 +28,18 @@ pub(super) struct ProveFlags {
     /// Write the table to this file too
     #[arg(long)]
     output: Option<PathBuf>,
+    /// Write what became of each mutation to this file, as JSON, to hold another provider's run against it
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+    /// Hold this run against what another one kept with --json: are the same checks red?
+    #[arg(long, value_name = "FILE")]
+    against: Option<PathBuf>,
     #[command(flatten)]
     provide: ProvideFlags,
 }
+
+/// So many simulated meshes share the mutations.
+const MESHES: usize = 4;
 
 /// Proves scenarios and prints the table.
 pub(super) fn prove(common: &Common, flags: &ProveFlags) -> u8 {
@@ -34,25 +48,28 @@ pub(super) fn prove(common: &Common, flags: &ProveFlags) -> u8 {
         let plan = selected(&catalogue, &flags.filters)?;
         let scratch = std::env::temp_dir().join(format!("gateproof-prove-{}", std::process::id()));
         let options = on_our_own(options(common, &flags.provide, &scratch)?)?;
+        let against = flags.against.as_deref().map(read).transpose()?;
         let work = || async {
-            let mut session = Session::begin(&options, &plan, Arc::new(Lines::new(true))).await?;
-            let mut all = Vec::new();
-            for planned in &plan.scenarios {
-                let wanted = |m: &gateproof_core::plan::Mutation| flags.only.as_ref().is_none_or(|part| m.id.contains(part));
-                match prove_scenario(session.engine(), planned, &wanted, &mut |proved| line(proved)).await {
-                    Ok(proved) => all.extend(proved),
-                    Err(why) => {
-                        let id = format!("{}: the intact scenario", planned.scenario.id);
-                        let verdict = Noticed::NotByEvidence(format!("nothing can be proved: {why}"));
-                        all.push(Proved { id, about: "nothing was changed".to_owned(), verdict, took: 0.0 });
-                        line(&all[all.len() - 1]);
-                    }
+            let first = Session::begin(&options, &plan, Arc::new(Lines::new(true))).await?;
+            let mut sessions = vec![first];
+            // A simulated mesh costs little, and most of a mutation is waiting for a line that does not come: several share them.
+            if sessions[0].is_simulated() {
+                for _ in 1..MESHES {
+                    sessions.push(Session::begin(&options, &plan, Arc::new(Deaf)).await?);
                 }
             }
-            session.finish(&Lines::new(true)).await?;
-            Ok::<Vec<Proved>, SessionError>(all)
+            let provider = sessions[0].provider().to_owned();
+            let of = sessions.len();
+            let wanted = |m: &gateproof_core::plan::Mutation| flags.only.as_ref().is_none_or(|part| m.id.contains(part));
+            let shares = sessions.iter_mut().enumerate().map(|(nth, session)| prove_share(session, &plan, &wanted, Share { nth, of }));
+            let mut all: Vec<(usize, usize, Proved)> = join_all(shares).await.concat();
+            for session in sessions {
+                session.finish(&Lines::new(true)).await?;
+            }
+            all.sort_by_key(|(scenario, place, _)| (*scenario, *place));
+            Ok::<(String, Vec<Proved>), SessionError>((provider, all.into_iter().map(|(.., proved)| proved).collect()))
         };
-        let all = on_runtime(|| unless_interrupted(work())).ok_or(EXIT_INTERRUPTED)?.map_err(|error| {
+        let (provider, all) = on_runtime(|| unless_interrupted(work())).ok_or(EXIT_INTERRUPTED)?.map_err(|error| {
             eprintln!("error: {error}");
             exit_of(&error)
         })?;
@@ -64,9 +81,54 @@ pub(super) fn prove(common: &Common, flags: &ProveFlags) -> u8 {
         {
             eprintln!("warning: failed to write {}: {error}", path.display());
         }
-        Ok(if all.is_empty() || all.iter().any(|p| p.verdict.is_hole()) { EXIT_RED } else { EXIT_GREEN })
+        let run = kept(&provider, &all);
+        if let Some(path) = &flags.json {
+            let written = serde_json::to_string_pretty(&run).map_err(std::io::Error::from).and_then(|text| std::fs::write(path, text));
+            if let Err(error) = written {
+                eprintln!("warning: failed to write {}: {error}", path.display());
+            }
+        }
+        let mut differs = false;
+        if let Some(other) = against {
+            let compared = compare_proofs(&other, &run);
+            differs = !compared.differing.is_empty();
+            println!("{}", proofs_table(&compared, &other.provider, &run.provider));
+        }
+        Ok(if all.is_empty() || differs || all.iter().any(|p| p.verdict.is_hole()) { EXIT_RED } else { EXIT_GREEN })
     };
     answer().unwrap_or_else(|code| code)
+}
+
+fn read(path: &std::path::Path) -> Result<ProvedRun, u8> {
+    let wrong = |why: String| {
+        eprintln!("error: failed to read what `prove --json` kept in {}: {why}", path.display());
+        EXIT_INPUT
+    };
+    let text = std::fs::read_to_string(path).map_err(|e| wrong(e.to_string()))?;
+    serde_json::from_str(&text).map_err(|e| wrong(e.to_string()))
+}
+
+/// Proves one session's share of every scenario; each result with the places of its scenario and of its mutation.
+async fn prove_share(
+    session: &mut Session,
+    plan: &Plan,
+    wanted: &dyn Fn(&gateproof_core::plan::Mutation) -> bool,
+    share: Share,
+) -> Vec<(usize, usize, Proved)> {
+    let mut all = Vec::new();
+    for (scenario, planned) in plan.scenarios.iter().enumerate() {
+        match prove_scenario(session.engine(), planned, wanted, share, &mut |proved| line(proved)).await {
+            Ok(proved) => all.extend(proved.into_iter().map(|(place, proved)| (scenario, place, proved))),
+            Err(why) => {
+                let id = format!("{}: the intact scenario", planned.scenario.id);
+                let verdict = Noticed::NotByEvidence(format!("nothing can be proved: {why}"));
+                let proved = Proved { id, about: "nothing was changed".to_owned(), verdict, red: BTreeSet::new(), took: 0.0 };
+                line(&proved);
+                all.push((scenario, share.nth, proved));
+            }
+        }
+    }
+    all
 }
 
 fn line(proved: &Proved) {

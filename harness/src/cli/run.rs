@@ -5,22 +5,23 @@ use std::sync::Arc;
 
 use anstream::{eprintln, println};
 use gateproof_core::plan::Plan;
-use gateproof_core::report::{RunRecord, Tally, summary};
+use gateproof_core::report::summary;
 
-use super::asked::{catalogue, selected};
+use super::asked::{SelectFlags, catalogue, not_expired, select};
+use super::pause;
 use super::provide::ProviderFlags;
+use super::repeat::{Line, all_well, another, table};
 use super::{Common, EXIT_CLUSTER, EXIT_GREEN, EXIT_INPUT, EXIT_INTERRUPTED, EXIT_RED, Lines, on_runtime};
 use crate::provider::Choice;
 use crate::run::choose::Environment;
 use crate::run::drive::{Ended, drive};
-use crate::run::trials::trial_name;
 use crate::run::{SessionError, SessionOptions};
 
 /// Flags of `run`.
 #[derive(Debug, Clone, clap::Args)]
 pub(super) struct RunFlags {
-    /// Parts of check names, such as `10-ingress` or `20-egress::before`; all checks when there is none
-    pub filters: Vec<String>,
+    #[command(flatten)]
+    pub select: SelectFlags,
     #[command(flatten)]
     pub provide: ProvideFlags,
     /// Where reports go
@@ -30,8 +31,20 @@ pub(super) struct RunFlags {
     #[arg(long, env = "GATEPROOF_VERIFY_ONLY", value_parser = clap::builder::BoolishValueParser::new())]
     pub verify_only: bool,
     /// Run so many times in a row on one kept cluster, and compare the outcomes
-    #[arg(long, default_value_t = 1)]
-    pub repeat: u32,
+    #[arg(long, value_name = "TIMES")]
+    pub repeat: Option<u32>,
+    /// Run again and again on one kept cluster until a check is red or flaky (exit code 1); with --repeat at most so often
+    #[arg(long)]
+    pub until_failure: bool,
+    /// End the run after the first state in which a check is red; the checks after it are recorded as not reached
+    #[arg(long)]
+    pub fail_fast: bool,
+    /// Leave each state in which a check is red standing until Enter is pressed, and say how to look at it; on a terminal
+    #[arg(long)]
+    pub pause_on_failure: bool,
+    /// Write down every proxy's configuration in each state, so that the next report and `diff` show drift; records become large
+    #[arg(long)]
+    pub observe: bool,
     /// Print the final JUnit report to this file too
     #[arg(long)]
     pub junit: Option<PathBuf>,
@@ -122,34 +135,61 @@ pub(super) fn run(common: &Common, flags: &RunFlags) -> u8 {
         if let Choice::Existing(existing) = &mut options.provider.choice {
             existing.verify_only = options.verify_only;
         }
-        let catalogue = options.provider.choice.adapt(catalogue(&common.scenarios)?);
-        let plan = selected(&catalogue, &flags.filters)?;
-        options.provider.keep |= flags.repeat > 1;
-        let mut records = Vec::new();
-        for n in 1..=flags.repeat.max(1) {
-            if flags.repeat > 1 {
-                eprintln!("run {n} of {}", flags.repeat);
-            }
-            match once(&options, &plan, flags) {
-                Ok(ended) if ended.interrupted => return Err(EXIT_INTERRUPTED),
-                Ok(ended) => records.extend(ended.record),
-                Err(error) => {
-                    eprintln!("error: {error}");
-                    return Err(exit_of(&error));
-                }
-            }
+        options.fail_fast = flags.fail_fast;
+        options.observe_proxies = flags.observe;
+        if flags.pause_on_failure {
+            pause::possible(&mut options.provider.choice, pause::at_a_terminal()).map_err(|why| {
+                eprintln!("error: {why}");
+                EXIT_INPUT
+            })?;
+            options.pause = Some(Arc::new(pause::AtTerminal));
         }
-        if flags.repeat > 1 {
-            println!("{}", repeats(&records));
+        let catalogue = catalogue(&common.scenarios)?;
+        not_expired(&catalogue)?;
+        let catalogue = options.provider.choice.adapt(catalogue);
+        let plan = select(&catalogue, &flags.select)?;
+        if plan.scenarios.is_empty() && plan.skipped.is_empty() {
+            println!("this shard has no scenario: there are fewer scenarios than shards");
+            return Ok(EXIT_GREEN);
         }
-        let green = !records.is_empty() && records.iter().all(|r| r.ended_early.is_none() && tally(r).is_green());
-        Ok(if green && same_outcomes(&records) { EXIT_GREEN } else { EXIT_RED })
+        repeatedly(&mut options, &plan, flags)
     };
     answer().unwrap_or_else(|code| code)
 }
 
+/// As often as asked.
+fn repeatedly(options: &mut SessionOptions, plan: &Plan, flags: &RunFlags) -> Result<u8, u8> {
+    let several = flags.until_failure || flags.repeat.is_some_and(|n| n > 1);
+    options.provider.keep |= several;
+    let mut lines: Vec<Line> = Vec::new();
+    while another(&lines, flags.repeat, flags.until_failure) {
+        if several {
+            let of = flags.repeat.map(|n| format!(" of {}{n}", if flags.until_failure { "at most " } else { "" })).unwrap_or_default();
+            eprintln!("run {}{of}", lines.len() + 1);
+        }
+        match once(options, plan, flags) {
+            Ok(ended) if ended.interrupted => {
+                // Ctrl-C is how a hunt without an end ends; what it saw so far is worth as much.
+                if several && !lines.is_empty() {
+                    println!("{}", table(&lines));
+                }
+                return Err(EXIT_INTERRUPTED);
+            }
+            Ok(ended) => lines.extend(ended.record.as_ref().map(Line::of)),
+            Err(error) => {
+                eprintln!("error: {error}");
+                return Err(exit_of(&error));
+            }
+        }
+    }
+    if several {
+        println!("{}", table(&lines));
+    }
+    Ok(if all_well(&lines, flags.until_failure) { EXIT_GREEN } else { EXIT_RED })
+}
+
 fn once(options: &SessionOptions, plan: &Plan, flags: &RunFlags) -> Result<Ended, SessionError> {
-    let ended = on_runtime(|| drive(options, plan, Arc::new(Lines::new(true))))?;
+    let ended = on_runtime(|| drive(options, plan, Arc::new(Lines::live(true))))?;
     if let Some(record) = &ended.record {
         let report = ended.report.as_ref().map(|p| p.display().to_string());
         println!("{}", summary(record, report.as_deref()));
@@ -169,33 +209,4 @@ pub fn exit_of(error: &SessionError) -> u8 {
         SessionError::Provider(error) if error.is_input() => EXIT_INPUT,
         _ => EXIT_CLUSTER,
     }
-}
-
-fn tally(record: &RunRecord) -> Tally {
-    Tally::of(record.scenarios.iter().flat_map(|s| &s.checks))
-}
-
-fn outcomes(record: &RunRecord) -> Vec<(String, std::mem::Discriminant<gateproof_core::outcome::Outcome>)> {
-    let checks = record.scenarios.iter().flat_map(|s| s.checks.iter().map(move |c| (s, c)));
-    checks.map(|(s, c)| (trial_name(&s.id, &c.name), std::mem::discriminant(&c.outcome))).collect()
-}
-
-fn same_outcomes(records: &[RunRecord]) -> bool {
-    records.windows(2).all(|pair| outcomes(&pair[0]) == outcomes(&pair[1]))
-}
-
-/// A line for each run, and whether any outcome differs.
-fn repeats(records: &[RunRecord]) -> String {
-    let mut out = String::from("run | passed | flaky | failed | not judged | seconds\n");
-    for (n, record) in records.iter().enumerate() {
-        let t = tally(record);
-        let seconds = match (record.started.parse::<jiff::Timestamp>(), record.finished.as_deref().map(str::parse::<jiff::Timestamp>)) {
-            (Ok(began), Some(Ok(ended))) => (ended - began).total(jiff::Unit::Second).unwrap_or_default(),
-            _ => f64::NAN,
-        };
-        out.push_str(&format!("{} | {} | {} | {} | {} | {seconds:.1}\n", n + 1, t.passed, t.flaky, t.failed, t.errors));
-    }
-    let same = if same_outcomes(records) { "no outcome differs" } else { "OUTCOMES DIFFER" };
-    out.push_str(&format!("{} runs: {same}", records.len()));
-    out
 }
