@@ -296,25 +296,30 @@ impl Applier {
     }
 
     /// Waits until istiod has said of these Gateways and routes what it makes of them as they are now: then it has them. Who is
-    /// nobody's is waited for in vain, and not for long.
+    /// nobody's is waited for in vain, and not for long; those are returned.
     ///
     /// # Errors
     /// When the API refuses.
-    pub async fn until_noticed(&self, keys: &[ObjectKey], pace: Pace) -> Result<(), ApplyError> {
+    pub async fn until_noticed(&self, keys: &[ObjectKey], pace: Pace) -> Result<Vec<ObjectKey>, ApplyError> {
         const LIMIT: Duration = Duration::from_secs(3);
         const LOOK: Duration = Duration::from_millis(50);
         let began = Instant::now();
-        for key in keys.iter().filter(|key| key.group() == "gateway.networking.k8s.io") {
+        let noticed = |key: ObjectKey| async move {
+            let key = &key;
             let api = self.resources.api_for(key).await.map_err(|e| ApplyError::api("looking up the kind of", key, e))?;
             while began.elapsed() < pace.pause(LIMIT) {
                 let object = api.get_opt(&key.name).await.map_err(|e| ApplyError::api("reading", key, e))?;
                 if object.and_then(|object| serde_json::to_value(object).ok()).is_none_or(|value| is_settled(&value)) {
-                    break;
+                    return Ok(None);
                 }
                 tokio::time::sleep(pace.pause(LOOK)).await;
             }
-        }
-        Ok(())
+            Ok(Some(key.clone()))
+        };
+        // At once: one that nobody answers takes no time from the others.
+        let keys = keys.iter().filter(|key| key.group() == "gateway.networking.k8s.io").cloned();
+        let answers: Vec<Result<Option<ObjectKey>, ApplyError>> = join_all(keys.map(noticed)).await;
+        Ok(answers.into_iter().collect::<Result<Vec<_>, _>>()?.into_iter().flatten().collect())
     }
 
     /// Scales a Deployment to one replica when it has none.

@@ -24,13 +24,18 @@ impl Line {
             _ => f64::NAN,
         };
         let tally = Tally::of(record.scenarios.iter().flat_map(|s| &s.checks));
-        let checks = record.scenarios.iter().flat_map(|s| s.checks.iter().map(move |c| (trial_name(&s.id, &c.name), word(&c.outcome))));
+        let checks = record.scenarios.iter().flat_map(|s| {
+            s.checks.iter().map(move |c| {
+                // In quarantine it may come out as it likes.
+                (trial_name(&s.id, &c.name), if c.quarantined.is_some() { "quarantined" } else { word(&c.outcome) })
+            })
+        });
         Self { tally, seconds, green: record.ended_early.is_none() && tally.is_green(), outcomes: checks.collect() }
     }
 
     /// Whether it is what `--until-failure` looks for: some check, in quarantine or not, is red or flaky.
     pub(super) fn is_a_find(&self) -> bool {
-        !self.green || self.outcomes.values().any(|word| !matches!(*word, "passed" | "skipped"))
+        !self.green || self.outcomes.values().any(|word| !matches!(*word, "passed" | "skipped" | "quarantined"))
     }
 }
 

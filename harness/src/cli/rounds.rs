@@ -8,7 +8,7 @@ use gateproof_core::scenario::default_gateways;
 
 use super::asked::{catalogue, selected};
 use super::run::{ProvideFlags, exit_of, on_our_own, options};
-use super::{Common, EXIT_GREEN, EXIT_INPUT, EXIT_INTERRUPTED, EXIT_RED, Lines, on_runtime};
+use super::{Common, EXIT_CLUSTER, EXIT_GREEN, EXIT_INPUT, EXIT_INTERRUPTED, EXIT_RED, Lines, on_runtime};
 use crate::run::drive::unless_interrupted;
 use crate::run::rounds::{Half, Place, rounds as go, table};
 use crate::run::{Session, SessionError};
@@ -55,7 +55,7 @@ pub(super) fn rounds(common: &Common, flags: &RoundsFlags) -> u8 {
         })?;
         let halves = halves.map_err(|why| {
             eprintln!("error: {why}");
-            EXIT_RED
+            EXIT_CLUSTER
         })?;
         anstream::print!("{}", table(&halves));
         let stale: usize = halves.iter().map(|h| h.stale).sum();

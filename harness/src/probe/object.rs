@@ -49,6 +49,10 @@ fn tidy(mut object: Value) -> Value {
         metadata.remove("managedFields");
     }
     if object["kind"] == "Secret" {
+        // kubectl's last-applied-configuration repeats the data, and others may as well.
+        if let Some(metadata) = object["metadata"].as_object_mut() {
+            metadata.remove("annotations");
+        }
         for part in ["data", "stringData"] {
             // `get_mut`, for an index would put a null where there is nothing.
             for value in object.get_mut(part).and_then(Value::as_object_mut).into_iter().flat_map(|data| data.values_mut()) {
@@ -78,7 +82,8 @@ mod tests {
 
     #[test]
     fn a_secret_keeps_its_keys_only() {
-        let secret = json!({"kind": "Secret", "metadata": {"name": "a", "managedFields": [1]}, "data": {"tls.key": "c2VjcmV0"}});
+        let secret = json!({"kind": "Secret", "metadata": {"name": "a", "managedFields": [1],
+            "annotations": {"kubectl.kubernetes.io/last-applied-configuration": "{\"data\":{\"tls.key\":\"c2VjcmV0\"}}"}}, "data": {"tls.key": "c2VjcmV0"}});
         assert_eq!(tidy(secret), json!({"kind": "Secret", "metadata": {"name": "a"}, "data": {"tls.key": "[redacted]"}}));
     }
 

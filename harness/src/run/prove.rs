@@ -1,5 +1,6 @@
 //! Is every change noticed? Each manifest left out and each telling field bent, one at a time, on the intact state;
-//! then the intact checks are asked, and at least one has to be red by traffic, a log or a proxy's configuration.
+//! then the intact checks are asked, and at least one has to be red by traffic, a log, a proxy's configuration
+//! or what an object says.
 
 use std::collections::BTreeSet;
 use std::time::Instant;

@@ -46,7 +46,7 @@ impl Reporter {
     pub fn reserve(dir: &Path, date: &str, provider: &str, scenarios: &[ScenarioId]) -> io::Result<Self> {
         fs::create_dir_all(dir)?;
         let (newest, past): (Vec<PathBuf>, Vec<PastRun>) = records(dir, Some(provider)).into_iter().unzip();
-        let previous = newest.first().and_then(|path| serde_json::from_slice(&fs::read(path).ok()?).ok());
+        let previous = newest.iter().find_map(|path| serde_json::from_slice(&fs::read(path).ok()?).ok());
         loop {
             let stem = file_stem(date, provider, scenarios, &|stem| dir.join(format!("{stem}.md")).exists());
             // Created anew, or somebody was faster and the next name is due.

@@ -74,7 +74,7 @@ pub struct Half {
     pub gate: Duration,
     /// The first answers: over connections that were open before, then over new ones. In words where there was no status.
     pub seen: Vec<Result<u16, String>>,
-    /// How many of them belong to the state before, or to none.
+    /// How many of them belong to the state before.
     pub stale: usize,
     /// How long it took until the answer was right, where the first were not.
     pub late: Option<Duration>,
@@ -180,6 +180,9 @@ pub async fn rounds(
             let (stage, ..) = entered?;
             let wanted = kind.wanted(applied);
             let seen = open.ask(&*dialler, address, &host).await;
+            if let Some(why) = seen.iter().find_map(|s| s.as_ref().err()) {
+                return Err(format!("round {}: a call to {host} had no answer: {why}", round + 1));
+            }
             let stale = seen.iter().filter(|s| **s != Ok(wanted)).count();
             let late = if stale > 0 { Some(open.until(&*dialler, address, &host, wanted).await?) } else { None };
             let took = if gated { Duration::from_secs_f64(stage.gate_took) } else { Duration::ZERO };

@@ -167,7 +167,7 @@ impl Ground {
         let removed = self.remove_all_but(&desired).await?;
         record.removed = removed.iter().map(ToString::to_string).collect();
         self.unscale(&target.scale).await?;
-        record.applied = self.apply(&desired, world.pace).await?;
+        record.applied = self.apply(&desired, world.pace, &mut record.notices).await?;
         for (workload, replicas) in &target.scale {
             // Noted before it is done: a run that is broken off in between scales back all the same.
             if !self.scaled.contains_key(workload) {
@@ -232,7 +232,7 @@ impl Ground {
         Ok(())
     }
 
-    async fn apply(&mut self, desired: &Desired, pace: Pace) -> Result<Vec<String>, ApplyError> {
+    async fn apply(&mut self, desired: &Desired, pace: Pace, notices: &mut Vec<String>) -> Result<Vec<String>, ApplyError> {
         let changed: Vec<&(KubeObject, ScenarioId)> = desired
             .values()
             .filter(|(object, _)| self.applier.standing().get(&object.key).is_none_or(|s| s.declared != object.value))
@@ -260,7 +260,10 @@ impl Ground {
         for key in &waiting {
             self.rolled_out.remove(key);
         }
-        self.applier.until_noticed(&waiting, pace).await?;
+        let unnoticed = self.applier.until_noticed(&waiting, pace).await?;
+        notices.extend(
+            unnoticed.iter().map(|key| format!("istiod has not said what it makes of {key}; what follows may meet the state before")),
+        );
         for deployment in changed.iter().filter_map(|(object, _)| deployment_of(object)) {
             self.rolled_out.remove(&deployment);
         }

@@ -52,14 +52,17 @@ pub struct Shard {
     of: usize,
 }
 
+/// More parts than anybody has machines.
+const SHARDS: usize = 1000;
+
 impl FromStr for Shard {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
         let parts = text.split_once('/').and_then(|(index, of)| Some((index.parse().ok()?, of.parse().ok()?)));
         match parts {
-            Some((index, of)) if index >= 1 && index <= of => Ok(Self { index, of }),
-            _ => Err("expected INDEX/COUNT such as `2/5`, counted from 1".to_owned()),
+            Some((index, of)) if index >= 1 && index <= of && of <= SHARDS => Ok(Self { index, of }),
+            _ => Err(format!("expected INDEX/COUNT such as `2/5`, counted from 1, and at most {SHARDS} parts")),
         }
     }
 }
@@ -86,7 +89,9 @@ impl Shard {
         weights.sort_by(|a, b| (b.0, a.1).cmp(&(a.0, b.1)));
         let mut parts: Vec<(usize, BTreeSet<ScenarioId>)> = vec![Default::default(); self.of];
         for (weight, id) in weights {
-            if let Some(least) = parts.iter_mut().min_by_key(|(sum, _)| *sum) {
+            // What is only skipped goes where something is asked: a part of nothing else would bring up a cluster for it.
+            let somewhere = weight == 0 && parts.iter().any(|(sum, _)| *sum > 0);
+            if let Some(least) = parts.iter_mut().filter(|(sum, _)| !somewhere || *sum > 0).min_by_key(|(sum, _)| *sum) {
                 least.0 += weight;
                 least.1.insert(id.clone());
             }

@@ -35,7 +35,7 @@ fn embedded_page() {
 fn a_quarantined_failure_is_named_in_every_form_and_makes_no_run_red() {
     let record = sample::quarantined();
     assert!(Tally::of(record.scenarios.iter().flat_map(|s| &s.checks)).is_green());
-    for text in [render(&record, None), summary(&record, None), github_summary(&record), junit(&record)] {
+    for text in [render(&record, None), summary(&record, None), github_summary(&record), junit(&record), html(&record, None)] {
         assert!(text.contains("failed, quarantined") || text.contains("FAILED, QUARANTINED"), "{text}");
         assert!(text.contains("in quarantine until 2026-12-31: the stand-in is slow to begin"), "{text}");
         assert!(!text.contains("PASSED** on"), "{text}");
@@ -59,7 +59,7 @@ fn a_flaky_check_shows_each_attempt_in_every_form() {
     let mut record = sample::flaky();
     let past = [sample::flaky(), sample::green()].map(|r| PastRun::read(record_json(&r).unwrap().as_bytes(), Some("kind")).unwrap());
     note_history(&mut record, &past);
-    for text in [render(&record, None), summary(&record, None), github_summary(&record), junit(&record)] {
+    for text in [render(&record, None), summary(&record, None), github_summary(&record), junit(&record), html(&record, None)] {
         assert!(text.to_lowercase().contains("flaky"), "{text}");
         assert!(text.contains("status: expected 200, observed 503"), "{text}");
         assert!(text.contains("flaky in 2 of its last 3 runs"), "{text}");

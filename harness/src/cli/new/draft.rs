@@ -124,7 +124,13 @@ pub(super) fn cleaned(object: &Value) -> Value {
 pub(super) fn draft(live: &Live, known: &Catalogue, caller: Option<&Namespaced>) -> Draft {
     let mut draft = Draft { namespace: live.namespace.clone(), ..Draft::default() };
     for object in &live.objects {
-        let file = format!("{}-{}.yaml", text(object, "/kind").to_ascii_lowercase(), text(object, "/metadata/name"));
+        let kind = text(object, "/kind").to_ascii_lowercase();
+        let mut file = format!("{kind}-{}.yaml", text(object, "/metadata/name"));
+        // Both APIs have a Gateway, and a move from one to the other keeps its name.
+        if draft.manifests.iter().any(|(taken, _)| *taken == file) {
+            let group = text(object, "/apiVersion").split('/').next().unwrap_or_default();
+            file = format!("{kind}-{group}-{}.yaml", text(object, "/metadata/name"));
+        }
         match serde_saphyr::to_string(&cleaned(object)) {
             Ok(yaml) => draft.manifests.push((file, yaml)),
             Err(error) => draft.left_out.push((title(object), format!("it could not be written as YAML: {error}"))),

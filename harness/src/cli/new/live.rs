@@ -1,6 +1,7 @@
 //! What stands in a cluster, and what it answers: only asked, never changed.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::Arc;
 
 use anstream::{eprintln, println};
@@ -16,7 +17,7 @@ use kube::{Client, ResourceExt};
 use serde_json::Value;
 
 use super::draft::{Live, Seen, draft};
-use super::{NewFlags, put};
+use super::{File, NewFlags, put};
 use crate::cli::run::{exit_of, options};
 use crate::cli::{Common, EXIT_CLUSTER, EXIT_GREEN, EXIT_INPUT, EXIT_INTERRUPTED, Lines, on_runtime};
 use crate::probe::{Witnesses, World};
@@ -94,27 +95,53 @@ async fn write(
     }
     let drafted = draft(&live, &load_catalogue(&common.scenarios), caller);
     let when = Timestamp::now().strftime("%Y-%m-%d").to_string();
-    // With a status that can be read first: what is asked is read from the file, as any other run would read it.
-    let assumed = vec![Some(Seen { status: Some(200), ..Seen::default() }); drafted.calls.len()];
-    put(&common.scenarios, id, drafted.files(id, &assumed, &when))?;
     let mut answers = vec![None; drafted.calls.len()];
     if !flags.no_look {
-        let catalogue = load_catalogue(&common.scenarios);
-        match catalogue.get(id) {
+        // What is asked is read from a file, as any other run would read it, and a call is one only with an answer to expect. That
+        // file stands aside: nothing that was not seen is left behind, however this ends.
+        let assumed = vec![Some(Seen { status: Some(200), ..Seen::default() }); drafted.calls.len()];
+        let aside = aside(&common.scenarios, &drafted.files(id, &assumed, &when)).map_err(|error| {
+            eprintln!("error: failed to write a first draft to a temporary folder: {error}");
+            EXIT_INPUT
+        })?;
+        match load_catalogue(aside.path()).get(id) {
             Some(scenario) => answers = look(world, scenario).await,
-            None => eprintln!("warning: the calls were not made, since the draft has the mistakes above"),
+            None => eprintln!("warning: the calls were not made, since the draft has mistakes"),
         }
     }
+    put(&common.scenarios, id, drafted.files(id, &answers, &when))?;
     let place = common.scenarios.join(id.as_str()).join("scenario.yaml");
-    let text = drafted.files(id, &answers, &when).swap_remove(0).1;
-    std::fs::write(&place, text).map_err(|error| {
-        eprintln!("error: failed to write {}: {error}", place.display());
-        EXIT_INPUT
-    })?;
     let seen = answers.iter().flatten().filter(|s| s.why_not.is_none()).count();
     println!("{} calls drafted, {seen} of them answered once; read {}", drafted.calls.len(), place.display());
     println!("gateproof lint                            # names what is still to be decided");
     Ok(EXIT_GREEN)
+}
+
+/// A copy of the scenarios with these files among them.
+fn aside(scenarios: &Path, files: &[File]) -> std::io::Result<tempfile::TempDir> {
+    fn copy(from: &Path, to: &Path) -> std::io::Result<()> {
+        std::fs::create_dir_all(to)?;
+        for entry in std::fs::read_dir(from)? {
+            let entry = entry?;
+            let target = to.join(entry.file_name());
+            if entry.file_type()?.is_dir() {
+                copy(&entry.path(), &target)?;
+            } else {
+                std::fs::copy(entry.path(), target)?;
+            }
+        }
+        Ok(())
+    }
+    let aside = tempfile::tempdir()?;
+    if scenarios.is_dir() {
+        copy(scenarios, aside.path())?;
+    }
+    for (name, text) in files {
+        let path = aside.path().join(name);
+        path.parent().map_or(Ok(()), std::fs::create_dir_all)?;
+        std::fs::write(path, text)?;
+    }
+    Ok(aside)
 }
 
 /// Everything that a draft is made of.
@@ -179,6 +206,14 @@ pub(super) async fn look(world: &World, scenario: &Scenario) -> Vec<Option<Seen>
             gateproof_core::scenario::Probe::Http(probe) => probe.gateway.clone(),
             _ => None,
         };
+        // What a route is for may change something where it leads, and this is somebody's cluster.
+        if let gateproof_core::scenario::Probe::Http(probe) = &check.probe
+            && !["GET", "HEAD", "OPTIONS"].contains(&probe.method.as_str())
+        {
+            let why_not = Some(format!("Not called: {} may change something.", probe.method));
+            out.push(Some(Seen { why_not, ..Seen::default() }));
+            continue;
+        }
         let witnesses = Witnesses { path: gateway.into_iter().collect(), ..Witnesses::default() };
         let since = world.logs.now();
         out.push(Some(match world.ask(&check.probe, &witnesses, &since).await {

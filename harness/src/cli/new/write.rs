@@ -24,6 +24,11 @@ pub(super) fn all(root: &Path, files: &[File]) -> Result<Vec<PathBuf>, NotWritte
         let path = root.join(name);
         if let Err(source) = one(&path, text) {
             written.iter().for_each(|path| drop(std::fs::remove_file(path)));
+            // Folders that are empty now; the first that is not ends it, and the scenarios folder itself stays.
+            for folder in written.iter().chain([&path]).filter_map(|path| path.parent()) {
+                let above = folder.ancestors().take_while(|dir| *dir != root);
+                above.take_while(|dir| std::fs::remove_dir(dir).is_ok()).for_each(drop);
+            }
             return Err(NotWritten { path, source });
         }
         written.push(path);

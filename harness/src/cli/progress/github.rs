@@ -45,7 +45,7 @@ impl Annotations {
     /// Lines after those of the event.
     pub(super) fn after(&self, event: &Event) -> Vec<String> {
         let Event::CheckFinished(id, check) = event else { return Vec::new() };
-        if check.outcome.is_green() || self.told.fetch_add(1, Ordering::SeqCst) >= MOST {
+        if !check.counts_red() || self.told.fetch_add(1, Ordering::SeqCst) >= MOST {
             return Vec::new();
         }
         // Paths are those of the repository; under `cargo test` the working folder is one below.

@@ -7,7 +7,7 @@ use super::text::{block, code, escape, folded, line, list, prose, table};
 use crate::outcome::{EvidenceKind, Outcome};
 use crate::report::markdown::mermaid::Paths;
 use crate::report::record::{CheckRecord, RunRecord};
-use crate::report::verdict::{plural, seconds, word};
+use crate::report::verdict::{self, plural, seconds, word};
 use crate::scenario::INTACT;
 
 /// The anchor of a check, by the places of scenario and check in the record; that of the Markdown page.
@@ -72,8 +72,12 @@ pub(super) fn card(out: &mut String, record: &RunRecord, (s, c): (usize, usize),
     }
     let _ = writeln!(out, "<p class=\"muted\">Asked in state {}; {}.</p>", code(&check.given), plural(check.attempts.len(), "attempt"));
     if check.attempts.len() > 1 {
-        let rows = check.attempts.iter().enumerate().map(|(n, a)| [(n + 1).to_string(), seconds(a.after), prose(&a.seen)]);
-        out.push_str(&table(["attempt", "after the gate", "seen"], rows));
+        let rows = check
+            .attempts
+            .iter()
+            .enumerate()
+            .map(|(n, a)| [(n + 1).to_string(), seconds(a.after), prose(&a.wrong.join("; ")), prose(&a.seen)]);
+        out.push_str(&table(["attempt", "after", "not as expected", "seen"], rows));
     }
     let mut hops = String::new();
     for hop in &check.hops {
@@ -109,6 +113,9 @@ fn outcome(out: &mut String, check: &CheckRecord) {
             let _ = writeln!(out, "<p>As expected only at attempt {}, {} in all.</p>", check.attempts.len(), seconds(check.took));
         }
         Outcome::Passed => {}
+    }
+    for line in verdict::quarantine(check).into_iter().chain(verdict::history(check)) {
+        let _ = writeln!(out, "<p>{}: {}</p>", escape(&verdict::check_word(check)), prose(&line));
     }
     if !check.diagnosis.is_empty() {
         let _ = write!(out, "<div class=\"diagnosis\"><h4>Diagnosis</h4>\n{}</div>\n", list(&check.diagnosis));
