@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use futures::future::join_all;
 use gateproof_core::names::{Namespaced, ObjectKey, ScenarioId};
+use gateproof_core::plan::GATEWAY_API;
 use kube::api::{DeleteParams, DynamicObject, ListParams, Patch, PatchParams, PropagationPolicy};
 use kube::runtime::wait::{await_condition, conditions};
 use kube::{Client, ResourceExt};
@@ -317,7 +318,7 @@ impl Applier {
             Ok(Some(key.clone()))
         };
         // At once: one that nobody answers takes no time from the others.
-        let keys = keys.iter().filter(|key| key.group() == "gateway.networking.k8s.io").cloned();
+        let keys = keys.iter().filter(|key| key.group() == GATEWAY_API).cloned();
         let answers: Vec<Result<Option<ObjectKey>, ApplyError>> = join_all(keys.map(noticed)).await;
         Ok(answers.into_iter().collect::<Result<Vec<_>, _>>()?.into_iter().flatten().collect())
     }

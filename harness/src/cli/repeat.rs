@@ -33,7 +33,7 @@ impl Line {
         Self { tally, seconds, green: record.ended_early.is_none() && tally.is_green(), outcomes: checks.collect() }
     }
 
-    /// Whether it is what `--until-failure` looks for: some check, in quarantine or not, is red or flaky.
+    /// Whether it is what `--until-failure` looks for: some check is red or flaky that is not in quarantine.
     pub(super) fn is_a_find(&self) -> bool {
         !self.green || self.outcomes.values().any(|word| !matches!(*word, "passed" | "skipped" | "quarantined"))
     }

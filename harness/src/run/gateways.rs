@@ -2,16 +2,14 @@
 //! when it does.
 
 use gateproof_core::names::{Namespaced, ObjectKey};
+use gateproof_core::plan::GATEWAY_API;
 use gateproof_core::scenario::KubeObject;
 use serde_json::Value;
-
-/// The group of Gateways, routes and grants.
-pub(super) const GROUP: &str = "gateway.networking.k8s.io";
 
 /// The Deployment that istiod makes for an object, if it makes one: for a Gateway of the class `istio` that names no Service of
 /// somebody else's as its address. Source: istio/istio `pilot/pkg/config/kube/gatewaycommon`, `IsManaged` and `getDefaultName`.
 pub(super) fn deployment_of(object: &KubeObject) -> Option<ObjectKey> {
-    let is_gateway = object.key.group() == GROUP && object.key.kind == "Gateway";
+    let is_gateway = object.key.group() == GATEWAY_API && object.key.kind == "Gateway";
     let class = object.value.pointer("/spec/gatewayClassName").and_then(Value::as_str);
     let addresses = object.value.pointer("/spec/addresses").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
     let managed = match addresses {

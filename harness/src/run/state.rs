@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use gateproof_core::names::{Namespaced, ObjectKey, ScenarioId};
-use gateproof_core::plan::{Plan, PlannedScenario, StateObjects, apply_waves, dangling};
+use gateproof_core::plan::{GATEWAY_API, Plan, PlannedScenario, StateObjects, apply_waves, dangling};
 use gateproof_core::report::StageRecord;
 use gateproof_core::scenario::KubeObject;
 
@@ -14,7 +14,7 @@ use crate::apply::{Applier, ApplyError};
 use crate::probe::logs::Since;
 use crate::probe::{ProbeError, World};
 use crate::provider::Pace;
-use crate::sync::{GateError, Refusal, Wanted};
+use crate::sync::{GateError, Refusal, Wanted, is_istio};
 
 /// How long a state may take.
 #[derive(Debug, Clone, Copy)]
@@ -277,7 +277,7 @@ impl Ground {
 
     /// Whether an Istio object was applied or removed on the way into this state.
     fn changed_kinds(&self, applied: &[String], removed: &[ObjectKey]) -> bool {
-        let istio = |key: &ObjectKey| key.group().ends_with(".istio.io") || key.group() == gateways::GROUP;
+        let istio = |key: &ObjectKey| is_istio(key) || key.group() == GATEWAY_API;
         removed.iter().any(istio) || self.applier.standing().keys().filter(|k| istio(k)).any(|k| applied.contains(&k.to_string()))
     }
 

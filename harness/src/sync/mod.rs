@@ -146,7 +146,7 @@ pub struct Gate {
 }
 
 /// The groups whose objects `/debug/configz` lists.
-fn is_istio(key: &ObjectKey) -> bool {
+pub(crate) fn is_istio(key: &ObjectKey) -> bool {
     key.group().ends_with(".istio.io")
 }
 

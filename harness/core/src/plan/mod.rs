@@ -17,6 +17,7 @@ use std::sync::Arc;
 
 pub use mutate::{Mutation, mutations};
 pub use order::{Known, Waves, apply_waves, dangling};
+pub use refs::GATEWAY_API;
 pub use select::{Shard, Tags};
 pub use state::{StateError, StateObjects, apply_edit, changed, objects_in};
 

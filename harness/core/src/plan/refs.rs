@@ -24,7 +24,8 @@ pub(super) enum Target {
 }
 
 pub(super) const ISTIO: &str = "networking.istio.io";
-pub(super) const GATEWAY_API: &str = "gateway.networking.k8s.io";
+/// The group of Gateway API: Gateways, routes and grants.
+pub const GATEWAY_API: &str = "gateway.networking.k8s.io";
 
 /// Short names belong to the namespace of whoever uses them.
 pub(super) fn qualified(host: &str, namespace: &str) -> String {
