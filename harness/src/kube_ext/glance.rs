@@ -1,8 +1,9 @@
 //! Pods at a glance: what most questions need of them. Managed fields make up most of a pod's text, and reading all of it for its
 //! name, over and over, takes longer than asking.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
+use futures::future::try_join_all;
 use gateproof_core::names::Namespaced;
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::Pod;
@@ -33,6 +34,7 @@ pub struct Meta {
     pub name: String,
     /// Its namespace.
     pub namespace: String,
+    labels: BTreeMap<String, String>,
     deletion_timestamp: Option<IgnoredAny>,
 }
 
@@ -143,6 +145,7 @@ struct List<T> {
 #[derive(Default, Deserialize)]
 #[serde(default)]
 struct DeploymentGlance {
+    metadata: Meta,
     spec: DeploymentSpec,
 }
 
@@ -194,6 +197,51 @@ pub(crate) async fn pods_of(client: &Client, workload: &Namespaced) -> Result<Ve
     let selector = labels.iter().map(|(k, v)| format!("{k}={v}")).collect::<Vec<_>>().join(",");
     let api: Api<Pod> = Api::namespaced(client.clone(), &workload.namespace);
     pods(client, &api, &ListParams::default().labels(&selector)).await
+}
+
+/// Which pods are whose, by the labels that Deployments select. A Deployment's selector cannot be changed (`apps/v1`,
+/// `DeploymentSpec.selector`): read once, it holds for as long as the Deployment stands.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Selectors(BTreeMap<Namespaced, BTreeMap<String, String>>);
+
+impl Selectors {
+    /// Reads those of these Deployments; one that is not there is left out. A request for each namespace, not for each Deployment.
+    ///
+    /// # Errors
+    /// When the API refuses.
+    pub(crate) async fn read(client: &Client, workloads: &BTreeSet<Namespaced>) -> Result<Self, Error> {
+        let namespaces: BTreeSet<&String> = workloads.iter().map(|w| &w.namespace).collect();
+        let lists = namespaces.into_iter().map(|namespace| {
+            let api: Api<Deployment> = Api::namespaced(client.clone(), namespace);
+            ask::<List<DeploymentGlance>>(client, Request::new(api.resource_url()).list(&ListParams::default()))
+        });
+        let mut out = BTreeMap::new();
+        for deployment in try_join_all(lists).await?.into_iter().flat_map(|list| list.items) {
+            let at = Namespaced { namespace: deployment.metadata.namespace, name: deployment.metadata.name };
+            if workloads.contains(&at) {
+                out.insert(at, deployment.spec.selector.match_labels.unwrap_or_default());
+            }
+        }
+        Ok(Self(out))
+    }
+
+    /// The pods of each, those that are going away included.
+    ///
+    /// # Errors
+    /// When the API refuses.
+    pub(crate) async fn pods(&self, client: &Client) -> Result<BTreeMap<&Namespaced, Vec<PodGlance>>, Error> {
+        let namespaces: BTreeSet<&String> = self.0.keys().map(|w| &w.namespace).collect();
+        let lists = namespaces.into_iter().map(|namespace| async move {
+            let api: Api<Pod> = Api::namespaced(client.clone(), namespace);
+            pods(client, &api, &ListParams::default()).await.map(|pods| (namespace, pods))
+        });
+        let pods: BTreeMap<&String, Vec<PodGlance>> = try_join_all(lists).await?.into_iter().collect();
+        let of = |workload: &Namespaced, labels: &BTreeMap<String, String>| -> Vec<PodGlance> {
+            let is_its = |pod: &&PodGlance| labels.iter().all(|(key, value)| pod.metadata.labels.get(key) == Some(value));
+            pods.get(&workload.namespace).into_iter().flatten().filter(is_its).cloned().collect()
+        };
+        Ok(self.0.iter().map(|(workload, labels)| (workload, of(workload, labels))).collect())
+    }
 }
 
 #[cfg(test)]

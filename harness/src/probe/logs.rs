@@ -3,7 +3,6 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 
-use futures::future::join_all;
 use futures::{AsyncBufReadExt, TryStreamExt};
 use gateproof_core::names::Namespaced;
 use gateproof_core::outcome::LogLine;
@@ -16,7 +15,7 @@ use tokio::task::JoinHandle;
 
 use super::ProbeError;
 use super::exec::glance_at;
-use crate::kube_ext::glance::PodGlance;
+use crate::kube_ext::glance::{PodGlance, Selectors};
 
 /// One container's lines so far.
 #[derive(Debug)]
@@ -59,9 +58,16 @@ impl LogTaps {
     /// # Errors
     /// When a Deployment or its pods cannot be read.
     pub async fn follow(&self, workloads: &[(Namespaced, Option<String>)]) -> Result<(), ProbeError> {
-        let pods = join_all(workloads.iter().map(|(workload, _)| glance_at(&self.client, workload))).await;
-        for ((workload, container), pods) in workloads.iter().zip(pods) {
-            for pod in pods?.into_iter().filter(|pod| !pod.is_leaving()) {
+        let failed = |e| ProbeError::api("looking up the pods of workloads whose logs are followed".to_owned(), e);
+        let selectors = Selectors::read(&self.client, &workloads.iter().map(|(w, _)| w.clone()).collect()).await.map_err(failed)?;
+        let mut pods = selectors.pods(&self.client).await.map_err(failed)?;
+        for (workload, container) in workloads {
+            let pods = match pods.remove(workload) {
+                Some(pods) => pods,
+                // It is not there: in the API's own words.
+                None => glance_at(&self.client, workload).await?,
+            };
+            for pod in pods.into_iter().filter(|pod| !pod.is_leaving()) {
                 let name = pod.metadata.name.clone();
                 let Some(container) = container.clone().or_else(|| proxy_container(&pod)) else { continue };
                 let key = (workload.namespace.clone(), name.clone(), container.clone());

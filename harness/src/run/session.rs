@@ -208,7 +208,9 @@ impl Session {
             gateways,
             istiod: mesh.istiod.clone(),
             ours: mesh.ours,
+            every_proxy: options.observe_proxies,
             limits: Limits::default(),
+            known: None,
         };
         if !options.verify_only {
             let name = "remove what a killed run left";

@@ -94,14 +94,10 @@ impl Gate {
         Ok(ready)
     }
 
-    /// Ready pods with a proxy, as istiod calls them. One that istiod does not list has lost its stream, or another istiod
-    /// has just begun.
-    pub(super) async fn ready_proxies(&self) -> Result<Vec<String>, GateError> {
-        let is_wanted = |pod: &PodGlance| pod.is_ready() && !pod.is_leaving() && pod.all_containers().any(|name| name == "istio-proxy");
-        let id = |pod: PodGlance| format!("{}.{}", pod.metadata.name, pod.metadata.namespace);
+    /// Every pod of the cluster, at a glance.
+    pub(super) async fn all_pods(&self) -> Result<Vec<PodGlance>, GateError> {
         let failed = |e| GateError::Api { doing: "listing pods".to_owned(), source: Box::new(e) };
-        let all = glance::pods(&self.client, &Api::all(self.client.clone()), &ListParams::default()).await.map_err(failed)?;
-        Ok(all.into_iter().filter(is_wanted).map(id).collect())
+        glance::pods(&self.client, &Api::all(self.client.clone()), &ListParams::default()).await.map_err(failed)
     }
 
     /// Every pod with a proxy.

@@ -5,15 +5,15 @@ use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use futures::future::join_all;
-use gateproof_core::names::Namespaced;
 
+use super::concerned::Asked;
 use super::{ENVOY_ADMIN_PORT, Gate, GateError, SyncStatus};
 
 impl Gate {
-    pub(super) async fn until_drained(&self, workloads: &[Namespaced], limit: Duration, began: Instant) -> Result<String, GateError> {
+    pub(super) async fn until_drained(&self, asked: &Asked, limit: Duration, began: Instant) -> Result<String, GateError> {
         let mut waited_for: BTreeSet<String> = BTreeSet::new();
         loop {
-            let statuses = self.concerned(&self.istiod_pods().await?, workloads).await?;
+            let statuses = self.proxies(asked, &self.istiod_pods().await?).await?.statuses;
             let unread = BTreeMap::new();
             let looks = join_all(statuses.iter().map(|s| self.draining_under_connections(s, &unread))).await;
             let draining: Vec<String> =

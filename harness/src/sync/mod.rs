@@ -14,6 +14,7 @@
 //! A refused push (NACK) is reported as soon as istiod knows of it, not waited out.
 
 mod ask;
+mod concerned;
 mod drain;
 mod dump;
 mod istiod;
@@ -33,6 +34,7 @@ pub use dump::{Dump, Known, MARK_CLUSTER};
 pub use istiod::{KnownConfig, SyncStatus, short_type};
 pub use unmarked::{Before, Mark};
 
+use concerned::{Asked, Proxies};
 use drain::{Settled, drained};
 
 use crate::kube_ext::{PodHttp, PodHttpError, Resources};
@@ -47,6 +49,9 @@ pub const OWNER_LABEL: &str = "gateproof.io/scenario";
 pub const ENVOY_ADMIN_PORT: u16 = 15000;
 /// A refusal that is still there after so long is the answer to the push at hand.
 const REFUSAL_STAYS: Duration = Duration::from_millis(300);
+/// Between two looks at istiod. Each goes through the API server, the kubelet and a port-forward, and takes some milliseconds of
+/// the processor that istiod needs for its push: looking more often makes the answer come later.
+const BETWEEN_LOOKS: Duration = Duration::from_millis(25);
 const MARK_NAME: &str = "gateproof-mark";
 
 /// Which state of an object: its identity and how often its specification has changed.
@@ -72,6 +77,8 @@ pub struct Wanted {
     pub changed: bool,
     /// Deployments whose proxies are waited for where not all are.
     pub workloads: Vec<Namespaced>,
+    /// Beside them the gateways that are concerned; None for every connected proxy, or those that the gate was made for.
+    pub gateways: Option<Vec<Namespaced>>,
     /// From [`Gate::before`].
     pub before: Before,
 }
@@ -218,13 +225,14 @@ impl Gate {
         ));
         if self.mark == Mark::None {
             self.open_unmarked(wanted, limit, began, &mut opened).await?;
-            opened.facts.push(self.until_drained(&wanted.workloads, limit, began).await?);
+            opened.facts.push(self.until_drained(&self.asked(wanted).await?, limit, began).await?);
             return Ok(opened);
         }
-        let before = self.concerned(&self.istiod_pods().await?, &wanted.workloads).await?;
+        let asked = self.asked(wanted).await?;
+        let before = self.proxies(&asked, &self.istiod_pods().await?).await?.statuses;
         let mark = format!("m{}", std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |d| d.as_nanos()));
         self.write_mark(&mark).await?;
-        self.until_pushed(&before, &wanted.workloads).await?;
+        self.until_pushed(&before).await?;
         let mut done: BTreeSet<String> = BTreeSet::new();
         let mut refused: BTreeSet<Refusal> = BTreeSet::new();
         let mut refusing: BTreeMap<String, Instant> = BTreeMap::new();
@@ -232,11 +240,9 @@ impl Gate {
         let mut seen = 0;
         loop {
             let istiods = self.istiod_pods().await?;
-            let (statuses, endpoints, proxied) =
-                tokio::try_join!(self.concerned(&istiods, &wanted.workloads), self.ready_endpoints(), self.ready_proxies())?;
+            let (Proxies { statuses, unconnected }, endpoints) = tokio::try_join!(self.proxies(&asked, &istiods), self.ready_endpoints())?;
             seen = seen.max(statuses.len());
-            let unconnected = proxied.iter().filter(|id| !statuses.iter().any(|s| s.proxy == **id));
-            let mut missing: Vec<String> = unconnected.map(|id| format!("{id}: not connected to istiod")).collect();
+            let mut missing: Vec<String> = unconnected.iter().map(|id| format!("{id}: not connected to istiod")).collect();
             let open: Vec<&SyncStatus> = statuses.iter().filter(|s| !done.contains(&s.proxy)).collect();
             let looks = join_all(open.iter().map(|s| self.proxy_lacks(s, &istiods, &mark, &endpoints))).await;
             for (status, look) in open.iter().zip(looks) {
@@ -278,9 +284,10 @@ impl Gate {
             tokio::time::sleep(self.pace.pause(Duration::from_millis(20))).await;
         }
         // A proxy that refused a push may have taken up a part of it.
-        let drained = if refused.is_empty() { drained(&draining) } else { self.until_drained(&wanted.workloads, limit, began).await? };
+        let drained = if refused.is_empty() { drained(&draining) } else { self.until_drained(&asked, limit, began).await? };
+        let these = if matches!(asked, Asked::All) { "proxies" } else { "proxies that this state concerns" };
         opened.facts.push(format!(
-            "{seen} proxies carry mark {mark}; their clusters, listeners, routes and endpoints equal istiod's, nothing is warming ({:.2} s)",
+            "{seen} {these} carry mark {mark}; their clusters, listeners, routes and endpoints equal istiod's, nothing is warming ({:.2} s)",
             began.elapsed().as_secs_f64()
         ));
         opened.facts.push(drained);
@@ -317,7 +324,7 @@ impl Gate {
             if began.elapsed() > limit {
                 return Err(GateError::TimedOut { limit, missing });
             }
-            tokio::time::sleep(self.pace.pause(Duration::from_millis(10))).await;
+            tokio::time::sleep(self.pace.pause(BETWEEN_LOOKS)).await;
         }
     }
 
@@ -353,21 +360,19 @@ impl Gate {
         Ok(missing)
     }
 
-    /// Waits, for a moment only, until clusters have been pushed and answered anew everywhere: the mark is one.
+    /// Waits, for a moment only, until clusters have been pushed to these and answered anew: the mark is one.
     /// This saves reading dumps that cannot be right yet, and decides nothing.
-    async fn until_pushed(&self, before: &[SyncStatus], workloads: &[Namespaced]) -> Result<(), GateError> {
+    async fn until_pushed(&self, before: &[SyncStatus]) -> Result<(), GateError> {
         let began = Instant::now();
         let istiods = self.istiod_pods().await?;
         while began.elapsed() < Duration::from_secs(1) {
-            let now = self.concerned(&istiods, workloads).await?;
-            let moved = |s: &SyncStatus| {
-                let answered = s.clusters_answered();
-                !answered.is_empty() && before.iter().all(|b| b.proxy != s.proxy || b.clusters_answered() != answered)
-            };
-            if now.iter().all(moved) {
+            let now = self.sync_status_of(&istiods).await?;
+            let moved =
+                |b: &SyncStatus| now.iter().all(|s| s.proxy != b.proxy || ![b.clusters_answered(), ""].contains(&s.clusters_answered()));
+            if before.iter().all(moved) {
                 break;
             }
-            tokio::time::sleep(self.pace.pause(Duration::from_millis(10))).await;
+            tokio::time::sleep(self.pace.pause(BETWEEN_LOOKS)).await;
         }
         Ok(())
     }
@@ -379,7 +384,9 @@ impl Gate {
         mark: &str,
         endpoints: &BTreeMap<String, BTreeSet<String>>,
     ) -> Result<Look, GateError> {
-        let Some(intended) = self.intended(status, istiods).await else {
+        // Both at once: what Envoy runs is right when it is equal and bears the mark, whichever was read first.
+        let (intended, envoy) = tokio::join!(self.intended(status, istiods), self.runs(status));
+        let Some(intended) = intended else {
             return Ok(Look::Lacks("istiod has no configuration for it yet".to_owned()));
         };
         if intended.mark() != Some(mark) {
@@ -389,7 +396,7 @@ impl Gate {
         if !stale.is_empty() {
             return Ok(Look::Lacks(stale.join(", ")));
         }
-        let look = self.proxy_equals(status, &intended).await?;
+        let look = self.proxy_equals(status, envoy?, &intended).await?;
         if let Look::Has(has) = &look
             && self.draining_under_connections(status, &has.changed).await?
         {
@@ -399,8 +406,7 @@ impl Gate {
     }
 
     /// Whether Envoy has what istiod intends for it, or refused it.
-    async fn proxy_equals(&self, status: &SyncStatus, intended: &Dump) -> Result<Look, GateError> {
-        let envoy = self.runs(status).await?;
+    async fn proxy_equals(&self, status: &SyncStatus, envoy: Dump, intended: &Dump) -> Result<Look, GateError> {
         let mut differences = envoy.differences_from(intended);
         differences.extend(envoy.unsettled.iter().cloned());
         if differences.is_empty() {

@@ -9,10 +9,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use futures::future::join_all;
-use gateproof_core::names::Namespaced;
 
-use super::{Dump, Gate, GateError, Look, Opened, SyncStatus, Wanted, is_istio};
-use crate::probe::exec::glance_at;
+use super::{Dump, Gate, GateError, Look, Opened, Wanted, is_istio};
 
 /// istiod's `PILOT_DEBOUNCE_AFTER`, unless somebody changed it.
 const DEBOUNCE: Duration = Duration::from_millis(100);
@@ -53,28 +51,9 @@ impl Gate {
             return Ok(Before::default());
         }
         let istiods = self.istiod_pods().await?;
-        let statuses = self.concerned(&istiods, &[]).await?;
+        let statuses = self.proxies(&self.asked(&Wanted::default()).await?, &istiods).await?.statuses;
         let dumps = join_all(statuses.iter().map(|s| self.intended(s, &istiods))).await;
         Ok(Before(statuses.iter().zip(dumps).filter_map(|(s, d)| Some((s.proxy.clone(), d?.version))).collect()))
-    }
-
-    /// The connected proxies that the run concerns: all, or those of its gateways and of these workloads.
-    pub(super) async fn concerned(&self, istiods: &[String], workloads: &[Namespaced]) -> Result<Vec<SyncStatus>, GateError> {
-        let all = self.sync_status_of(istiods).await?;
-        let Some(gateways) = &self.gateways else { return Ok(all) };
-        let mut ids = BTreeSet::new();
-        for workload in gateways.iter().chain(workloads) {
-            // A Deployment that is not there, or not yet, has no proxy to wait for.
-            let pods = match glance_at(&self.client, workload).await {
-                Ok(pods) => pods,
-                Err(error) if error.is_not_found() => continue,
-                Err(error) => return Err(GateError::Unreadable { what: format!("the pods of {workload}"), why: error.to_string() }),
-            };
-            for pod in pods.into_iter().filter(|pod| !pod.is_leaving()) {
-                ids.insert(format!("{}.{}", pod.metadata.name, workload.namespace));
-            }
-        }
-        Ok(all.into_iter().filter(|s| ids.contains(&s.proxy)).collect())
     }
 
     pub(super) async fn open_unmarked(
@@ -85,9 +64,10 @@ impl Gate {
         opened: &mut Opened,
     ) -> Result<(), GateError> {
         let mut proxies: BTreeMap<String, Seen> = BTreeMap::new();
+        let asked = self.asked(wanted).await?;
         loop {
             let istiods = self.istiod_pods().await?;
-            let statuses = self.concerned(&istiods, &wanted.workloads).await?;
+            let statuses = self.proxies(&asked, &istiods).await?.statuses;
             let looks = join_all(statuses.iter().map(|s| self.intended(s, &istiods))).await;
             let mut missing = Vec::new();
             let mut refused = BTreeSet::new();
@@ -104,7 +84,11 @@ impl Gate {
                 let seen = &proxies[&status.proxy];
                 let moved = wanted.before.0.get(&status.proxy) != Some(&seen.dump.version);
                 let quiet = seen.since.elapsed();
-                match self.proxy_equals(status, &seen.dump).await {
+                let look = match self.runs(status).await {
+                    Ok(envoy) => self.proxy_equals(status, envoy, &seen.dump).await,
+                    Err(error) => Err(error),
+                };
+                match look {
                     Ok(Look::Has(_)) if is_settled(moved, wanted.changed, quiet) => waited_long |= wanted.changed && !moved,
                     Ok(Look::Has(_)) if moved || !wanted.changed => {
                         missing.push(format!("{}: not yet still for {:?}", status.proxy, 2 * DEBOUNCE))

@@ -3,6 +3,7 @@
 //! [`plan()`] decides which scenarios run in which states; [`apply_waves`] decides in which order the objects
 //! of a state are applied; [`mutations`] lists the departures that a scenario's checks have to notice.
 
+mod concerned;
 mod mutate;
 mod mutate_gateway;
 mod order;
@@ -15,6 +16,7 @@ mod tests;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+pub use concerned::{gateways_concerned, workloads as workloads_named};
 pub use mutate::{Mutation, mutations};
 pub use order::{Known, Waves, apply_waves, dangling};
 pub use refs::GATEWAY_API;

@@ -139,7 +139,7 @@ fn namespace(object: &KubeObject, all: &[&KubeObject], known: &Known<'_>, out: &
 }
 
 /// The gateways whose pods an Istio Gateway selects.
-fn selected<'k>(gateway: &KubeObject, known: &'k Known<'_>) -> Vec<&'k Gateway> {
+pub(super) fn selected<'k>(gateway: &KubeObject, known: &'k Known<'_>) -> Vec<&'k Gateway> {
     let wanted = gateway.value.pointer("/spec/selector").and_then(|s| s.as_object());
     let fits = |g: &&Gateway| {
         wanted.into_iter().flatten().all(|(key, value)| {
