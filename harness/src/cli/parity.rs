@@ -10,7 +10,7 @@ use gateproof_core::parity::{compare, table};
 use gateproof_core::plan::Plan;
 use gateproof_core::report::RunRecord;
 
-use super::asked::{catalogue, selected};
+use super::asked::{catalogue, not_expired, selected};
 use super::run::{ProvideFlags, exit_of, options};
 use super::{Common, EXIT_GREEN, EXIT_INPUT, EXIT_INTERRUPTED, EXIT_RED, Lines, on_runtime};
 use crate::provider::Choice;
@@ -46,6 +46,7 @@ pub(super) fn parity(common: &Common, flags: &ParityFlags) -> u8 {
         }
         options.observe_proxies = true;
         let catalogue = catalogue(&common.scenarios)?;
+        not_expired(&catalogue)?;
         let plan = selected(&catalogue, &flags.filters)?;
         let left = match &flags.against {
             Some(file) => read(file)?,

@@ -9,7 +9,7 @@ use futures::future::join_all;
 use gateproof_core::parity::{ProvedRun, compare_proofs, proofs_table};
 use gateproof_core::plan::Plan;
 
-use super::asked::{catalogue, selected};
+use super::asked::{catalogue, not_expired, selected};
 use super::run::{ProvideFlags, exit_of, on_our_own, options};
 use super::{Common, EXIT_GREEN, EXIT_INPUT, EXIT_INTERRUPTED, EXIT_RED, Lines, on_runtime};
 use crate::run::drive::unless_interrupted;
@@ -45,6 +45,7 @@ const MESHES: usize = 4;
 pub(super) fn prove(common: &Common, flags: &ProveFlags) -> u8 {
     let answer = || -> Result<u8, u8> {
         let catalogue = catalogue(&common.scenarios)?;
+        not_expired(&catalogue)?;
         let plan = selected(&catalogue, &flags.filters)?;
         let scratch = std::env::temp_dir().join(format!("gateproof-prove-{}", std::process::id()));
         let options = on_our_own(options(common, &flags.provide, &scratch)?)?;

@@ -96,6 +96,7 @@ pub async fn prove(
         return Err(format!("the intact scenario is not green: `{}`: {:?}", first.name, first.outcome));
     }
     let limit = engine.world.line_limit;
+    let declared: BTreeSet<String> = scenario.manifests.iter().flat_map(|m| &m.objects).map(|o| o.key.to_string()).collect();
     let mut all = Vec::new();
     for (place, mutation) in ours {
         let began = Instant::now();
@@ -110,13 +111,13 @@ pub async fn prove(
                 let (checks, error) = attempt(engine, planned, &mutation.id, &target, once, None).await;
                 engine.world.line_limit = limit;
                 red = red_of(&checks);
-                match verdict(&checks, error) {
+                match verdict(&checks, error, &declared) {
                     Noticed::By(by) => {
                         let first: Vec<&str> = by.iter().take(3).map(|(name, _)| name.as_str()).collect();
                         let (again, error) = attempt(engine, planned, &mutation.id, &target, once, Some(&first)).await;
                         let still = red_of(&again);
                         red.retain(|name| still.contains(name) || !first.contains(&name.as_str()));
-                        verdict(&again, error)
+                        verdict(&again, error, &declared)
                     }
                     other => other,
                 }
@@ -168,7 +169,8 @@ async fn attempt(
     (stream::iter(asked).buffer_unordered(AT_ONCE).collect().await, None)
 }
 
-fn verdict(checks: &[CheckRecord], error: Option<String>) -> Noticed {
+/// `declared` are the objects that the scenario's manifests have, in words.
+fn verdict(checks: &[CheckRecord], error: Option<String>, declared: &BTreeSet<String>) -> Noticed {
     if let Some(error) = error {
         // The API's refusal is about the object, not about the mesh; anything else is a set-up that failed.
         let refused = error.contains("denied the request") || error.contains("is invalid");
@@ -182,7 +184,7 @@ fn verdict(checks: &[CheckRecord], error: Option<String>) -> Noticed {
             Outcome::Failed { mismatches } if mismatches.iter().any(|m| m.observed.contains("timed out")) => {
                 others.push(format!("`{}` timed out", check.name));
             }
-            Outcome::Failed { mismatches } => match mismatches.iter().find(|m| is_evidence(m)) {
+            Outcome::Failed { mismatches } => match mismatches.iter().find(|m| is_evidence(m, declared)) {
                 Some(mismatch) => by.push((check.name.clone(), mismatch.clone())),
                 None => others.extend(mismatches.first().map(|m| format!("`{}`: {}: {}", check.name, m.what, m.observed))),
             },
@@ -197,8 +199,16 @@ fn verdict(checks: &[CheckRecord], error: Option<String>) -> Noticed {
     }
 }
 
-fn is_evidence(mismatch: &Mismatch) -> bool {
-    let kind = matches!(mismatch.by, EvidenceKind::Traffic | EvidenceKind::Log | EvidenceKind::ProxyConfig | EvidenceKind::Object);
+fn is_evidence(mismatch: &Mismatch, declared: &BTreeSet<String>) -> bool {
+    let kind = match mismatch.by {
+        EvidenceKind::Traffic | EvidenceKind::Log | EvidenceKind::ProxyConfig => true,
+        // A manifest that is read back says what was written into it; what a controller made of it is evidence.
+        EvidenceKind::Object => match mismatch.what.rsplit_once(" $.") {
+            Some((object, path)) => path.starts_with("status") || !declared.contains(object),
+            None => true,
+        },
+        _ => false,
+    };
     // A refused push is put on every check of the state; it is not what the check looked at.
     kind && mismatch.what != "configuration" && !mismatch.observed.contains("timed out")
 }
@@ -255,7 +265,20 @@ mod tests {
     }
 
     #[test]
+    fn a_manifest_read_back_is_no_evidence_and_what_became_of_it_is() {
+        let declared = BTreeSet::from(["Gateway a/b".to_owned()]);
+        let says = |what: &str| {
+            let mismatch = Mismatch { what: what.into(), ..mismatch(EvidenceKind::Object, "2") };
+            is_evidence(&mismatch, &declared)
+        };
+        assert!(!says("Gateway a/b $.spec.listeners[0].port"));
+        assert!(says("Gateway a/b $.status.conditions"));
+        assert!(says("Deployment a/b-istio $.spec.replicas"), "istiod made it");
+    }
+
+    #[test]
     fn an_analysis_or_a_time_out_alone_is_no_evidence() {
+        let is_evidence = |mismatch: &Mismatch| is_evidence(mismatch, &BTreeSet::new());
         assert!(is_evidence(&mismatch(EvidenceKind::Traffic, "503")));
         assert!(!is_evidence(&mismatch(EvidenceKind::Analysis, "IST0101")));
         assert!(!is_evidence(&mismatch(EvidenceKind::State, "1/2")));

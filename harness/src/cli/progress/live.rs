@@ -5,6 +5,7 @@ use std::sync::Mutex;
 use std::time::Duration;
 
 use gateproof_core::outcome::Outcome;
+use gateproof_core::report::CheckRecord;
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 
 use crate::run::Event;
@@ -33,12 +34,14 @@ pub(super) struct Counts {
     passed: usize,
     flaky: usize,
     red: usize,
+    quarantined: usize,
     skipped: usize,
 }
 
 impl Counts {
-    fn count(&mut self, outcome: &Outcome) {
-        match outcome {
+    fn count(&mut self, check: &CheckRecord) {
+        match &check.outcome {
+            Outcome::Failed { .. } | Outcome::Error { .. } if check.quarantined.is_some() => self.quarantined += 1,
             Outcome::Passed => self.passed += 1,
             Outcome::Flaky => self.flaky += 1,
             Outcome::Failed { .. } | Outcome::Error { .. } => self.red += 1,
@@ -48,7 +51,13 @@ impl Counts {
 
     /// `intact: 3 ok, 1 failed`.
     fn words(&self) -> String {
-        let parts = [(self.passed, "ok"), (self.flaky, "flaky"), (self.red, "failed"), (self.skipped, "skipped")];
+        let parts = [
+            (self.passed, "ok"),
+            (self.flaky, "flaky"),
+            (self.red, "failed"),
+            (self.quarantined, "quarantined"),
+            (self.skipped, "skipped"),
+        ];
         let parts: Vec<String> = parts.into_iter().filter(|(n, _)| *n > 0).map(|(n, what)| format!("{n} {what}")).collect();
         let state = if self.state.is_empty() { "applying" } else { self.state.as_str() };
         if parts.is_empty() { state.to_owned() } else { format!("{state}: {}", parts.join(", ")) }
@@ -98,7 +107,7 @@ impl Live {
                 }
             }
             Event::StageReady(id, stage) => now.update(id.as_str(), |counts| counts.state.clone_from(&stage.state)),
-            Event::CheckFinished(id, check) => now.update(id.as_str(), |counts| counts.count(&check.outcome)),
+            Event::CheckFinished(id, check) => now.update(id.as_str(), |counts| counts.count(check)),
             Event::Finished(..) => {
                 now.scenarios.clear();
                 now.steps.clear();
@@ -127,16 +136,42 @@ impl Drop for Live {
 
 #[cfg(test)]
 mod tests {
+    use gateproof_core::report::QuarantineRecord;
+
     use super::*;
+
+    fn check(outcome: Outcome, quarantined: bool) -> CheckRecord {
+        let text = String::new;
+        CheckRecord {
+            name: text(),
+            proves: text(),
+            given: text(),
+            command: text(),
+            expected: vec![],
+            observed: vec![],
+            answer: None,
+            outcome,
+            attempts: vec![],
+            took: 0.0,
+            hops: vec![],
+            caller: None,
+            destination: None,
+            evidence: vec![],
+            diagnosis: vec![],
+            quarantined: quarantined.then(|| QuarantineRecord { reason: text(), until: text() }),
+            history: None,
+        }
+    }
 
     #[test]
     fn a_scenarios_line_has_its_state_and_its_counts() {
         let mut counts = Counts::default();
         assert_eq!(counts.words(), "applying");
         counts.state = "intact".to_owned();
-        counts.count(&Outcome::Passed);
-        counts.count(&Outcome::Error { message: String::new() });
-        counts.count(&Outcome::Passed);
-        assert_eq!(counts.words(), "intact: 2 ok, 1 failed");
+        for quarantined in [false, true] {
+            counts.count(&check(Outcome::Passed, quarantined));
+            counts.count(&check(Outcome::Error { message: String::new() }, quarantined));
+        }
+        assert_eq!(counts.words(), "intact: 2 ok, 1 failed, 1 quarantined");
     }
 }
