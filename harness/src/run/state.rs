@@ -6,11 +6,11 @@ use std::time::{Duration, Instant};
 use gateproof_core::names::{Namespaced, ObjectKey, ScenarioId};
 use gateproof_core::plan::{GATEWAY_API, Plan, PlannedScenario, StateObjects, apply_waves, dangling};
 use gateproof_core::report::StageRecord;
-use gateproof_core::scenario::KubeObject;
+use gateproof_core::scenario::{ControlPlane, KubeObject};
 
 use super::gateways::{self, deployment_of};
 use super::secrets::{filled, run_config};
-use crate::apply::{Applier, ApplyError};
+use crate::apply::{Applier, ApplyError, Istiod};
 use crate::probe::logs::Since;
 use crate::probe::{ProbeError, World};
 use crate::provider::Pace;
@@ -63,6 +63,8 @@ pub struct Ground {
     pub secrets: BTreeMap<Namespaced, KubeObject>,
     /// Deployments whose replicas a state has set, with what they had.
     pub scaled: BTreeMap<Namespaced, u32>,
+    /// The control plane, with what a state has set in it.
+    pub control_plane: Istiod,
     /// Deployments that have been seen rolled out since they were last applied.
     pub rolled_out: BTreeSet<ObjectKey>,
     /// Gateways, whose logs are always followed.
@@ -167,7 +169,9 @@ impl Ground {
         let removed = self.remove_all_but(&desired).await?;
         record.removed = removed.iter().map(ToString::to_string).collect();
         self.unscale(&target.scale).await?;
+        let set = self.control_plane.set(&target.control_plane, self.limits.ready).await?;
         record.applied = self.apply(&desired, world.pace, &mut record.notices).await?;
+        record.applied.extend(set);
         for (workload, replicas) in &target.scale {
             // Noted before it is done: a run that is broken off in between scales back all the same.
             if !self.scaled.contains_key(workload) {
@@ -315,10 +319,12 @@ impl Ground {
     /// # Errors
     /// When the API refuses, or something stays.
     pub async fn clear(&mut self) -> Result<Vec<ObjectKey>, ApplyError> {
-        // Whatever one step meets, the other is done.
+        // Whatever one step meets, the others are done.
         let unscaled = self.unscale(&BTreeMap::new()).await;
+        let unset = self.control_plane.set(&ControlPlane::default(), self.limits.ready).await;
         let removed = self.remove_all_but(&Desired::new()).await;
         unscaled?;
+        unset?;
         removed
     }
 }
