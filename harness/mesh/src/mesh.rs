@@ -433,8 +433,12 @@ impl Drop for ControlPlane {
 }
 
 impl Proxies for MeshProxies {
-    fn control_plane(&self, _pod: &Arc<Value>, host: &Host, log: workload::LogSink) -> Option<Box<dyn ProxyHandle>> {
+    fn control_plane(&self, pod: &Arc<Value>, host: &Host, log: workload::LogSink) -> Option<Box<dyn ProxyHandle>> {
         self.log.lead_to(log);
+        let containers = pod.pointer("/spec/containers").and_then(Value::as_array);
+        let istiod = containers.into_iter().flatten().filter(|container| container["name"] == "discovery");
+        let env = istiod.filter_map(|container| container["env"].as_array()).flatten();
+        self.istiod.began_with(env.filter_map(|variable| Some((variable["name"].as_str()?, variable["value"].as_str()?))));
         let debug = tokio::spawn(serve_debug(self.istiod.clone(), host.clone()));
         // It answers from the start; the sender may go.
         let (_, ready) = watch::channel(true);

@@ -1,5 +1,6 @@
 //! Objects into the cluster and out of it again: server-side apply under one field manager, waits by watch.
 
+mod control_plane;
 mod rollout;
 
 use std::collections::BTreeMap;
@@ -13,6 +14,8 @@ use kube::runtime::wait::{await_condition, conditions};
 use kube::{Client, ResourceExt};
 use serde_json::{Value, json};
 use tokio::time::timeout;
+
+pub use control_plane::Istiod;
 
 use crate::kube_ext::{Resources, is_settled};
 use crate::provider::{ImageMap, Pace};
@@ -36,6 +39,14 @@ pub enum ApplyError {
     Foreign {
         /// Which object.
         key: Box<ObjectKey>,
+    },
+    /// istiod, or what it is made of, is not as expected.
+    #[error("{doing}: {why}")]
+    ControlPlane {
+        /// What was being done.
+        doing: String,
+        /// What was seen instead.
+        why: String,
     },
     /// The time was up.
     #[error("{what} not within {limit:?}: {last}")]

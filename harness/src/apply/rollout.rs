@@ -73,7 +73,7 @@ pub(super) async fn crd(client: &Client, key: &ObjectKey, limit: Duration) -> Re
     }
 }
 
-fn deployment_key(workload: &Namespaced) -> ObjectKey {
+pub(super) fn deployment_key(workload: &Namespaced) -> ObjectKey {
     ObjectKey {
         api_version: "apps/v1".to_owned(),
         kind: "Deployment".to_owned(),
@@ -98,8 +98,21 @@ pub(super) async fn scale(client: &Client, workload: &Namespaced, replicas: u32,
     api.patch_scale(&workload.name, &PatchParams::default(), &Patch::Merge(&patch))
         .await
         .map_err(|e| ApplyError::api("scaling", &key, e))?;
+    only_pods(client, workload, replicas, limit).await?;
+    Ok(before)
+}
+
+/// Waits until a Deployment whose template was changed has rolled out, and no pod of an earlier template is left.
+pub(super) async fn renewed(client: &Client, workload: &Namespaced, limit: Duration) -> Result<(), ApplyError> {
+    let replicas = self::replicas(client, workload).await?;
+    only_pods(client, workload, replicas, limit).await
+}
+
+async fn only_pods(client: &Client, workload: &Namespaced, replicas: u32, limit: Duration) -> Result<(), ApplyError> {
+    let key = deployment_key(workload);
     deployment(client, &key, limit).await?;
     // The Deployment's status forgets a terminating pod; its proxy still answers.
+    let api: Api<Deployment> = Api::namespaced(client.clone(), &workload.namespace);
     let selector = pod_selector(&api, &workload.name).await;
     let pods: Api<Pod> = Api::namespaced(client.clone(), &workload.namespace);
     let gone = async {
@@ -114,11 +127,10 @@ pub(super) async fn scale(client: &Client, workload: &Namespaced, replicas: u32,
         }
     };
     timeout(limit, gone).await.map_err(|_| ApplyError::TimedOut {
-        what: format!("scaling {key} to {replicas}"),
+        what: format!("{key} with {replicas} pods and no other"),
         limit,
-        last: "pods of the earlier scale are still there".to_owned(),
-    })?;
-    Ok(before)
+        last: "earlier pods are still there".to_owned(),
+    })
 }
 
 async fn pod_selector(api: &Api<Deployment>, name: &str) -> String {

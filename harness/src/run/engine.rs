@@ -35,7 +35,7 @@ pub struct Engine {
     pub attempts: Attempts,
     /// Applies and removes nothing, checks only what is deployed.
     pub verify_only: bool,
-    /// Whether states that scale a gateway are entered.
+    /// Whether states that scale a gateway or change the control plane are entered.
     pub may_scale_gateways: bool,
     /// Collects what red states leave, where that is wanted.
     pub diagnostics: Option<Diagnostics>,
@@ -152,6 +152,10 @@ impl Engine {
             let reason =
                 format!("the state `{}` scales {gateway}, which is not gateproof's; allow it with --allow-mesh-changes", stage.state);
             fail(Outcome::Skipped { reason })
+        } else if !self.may_scale_gateways && changes_control_plane(scenario, &stage.state) {
+            let state = &stage.state;
+            let reason = format!("the state `{state}` changes the control plane, for the whole mesh; allow it with --allow-mesh-changes");
+            fail(Outcome::Skipped { reason })
         } else {
             match self.prepare(planned, stage).await {
                 Err(message) => {
@@ -256,6 +260,11 @@ impl Engine {
         let mark = self.world.gate.remove_mark().await.map_err(|error| format!("failed to remove the gate's mark: {error}"));
         removed.err().into_iter().chain(mark.err()).collect()
     }
+}
+
+fn changes_control_plane(scenario: &Scenario, state: &str) -> bool {
+    let mut changes = scenario.variations.iter().filter(|v| v.name == state).flat_map(|v| &v.changes);
+    changes.any(|change| matches!(change, Change::ControlPlane(_)))
 }
 
 /// Where the scenario's record stands; made when the scenario is met for the first time.

@@ -23,7 +23,7 @@ use super::secrets;
 use super::state::{Ground, Limits};
 use super::steps::Steps;
 use super::unreached;
-use crate::apply::Applier;
+use crate::apply::{Applier, Istiod};
 use crate::kube_ext::{PodHttp, Resources};
 use crate::probe::World;
 use crate::probe::logs::LogTaps;
@@ -204,6 +204,7 @@ impl Session {
             applier,
             secrets: objects.into_iter().map(|o| (place(&o), o)).collect(),
             scaled: BTreeMap::new(),
+            control_plane: Istiod::new(client.clone(), world.http.clone(), mesh.istiod.clone(), mesh.ours || mesh.may_scale_gateways),
             rolled_out: BTreeSet::new(),
             gateways,
             istiod: mesh.istiod.clone(),
@@ -217,7 +218,11 @@ impl Session {
             steps.step_started(name);
             let began = Instant::now();
             let left = ground.remove_leftovers(plan).await;
+            let changed = ground.control_plane.put_back(ground.limits.ready).await;
             steps.step_ended(name, began.elapsed());
+            for key in changed.map_err(|e| prepare("putting back what an earlier run changed".to_owned())(e.to_string()))? {
+                steps.warn(&format!("{key} was left changed by an earlier run and is as it was before"));
+            }
             for key in left.map_err(|e| prepare("removing what an earlier run left".to_owned())(e.to_string()))? {
                 steps.warn(&format!("{key} was left by an earlier run and is removed"));
             }

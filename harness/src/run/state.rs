@@ -6,11 +6,11 @@ use std::time::{Duration, Instant};
 use gateproof_core::names::{Namespaced, ObjectKey, ScenarioId};
 use gateproof_core::plan::{GATEWAY_API, Plan, PlannedScenario, StateObjects, apply_waves, dangling, gateways_concerned};
 use gateproof_core::report::StageRecord;
-use gateproof_core::scenario::KubeObject;
+use gateproof_core::scenario::{ControlPlane, KubeObject};
 
 use super::gateways::{self, deployment_of};
 use super::secrets::{filled, run_config};
-use crate::apply::{Applier, ApplyError};
+use crate::apply::{Applier, ApplyError, Istiod};
 use crate::probe::logs::Since;
 use crate::probe::{ProbeError, World};
 use crate::provider::Pace;
@@ -63,6 +63,8 @@ pub struct Ground {
     pub secrets: BTreeMap<Namespaced, KubeObject>,
     /// Deployments whose replicas a state has set, with what they had.
     pub scaled: BTreeMap<Namespaced, u32>,
+    /// The control plane, with what a state has set in it.
+    pub control_plane: Istiod,
     /// Deployments that have been seen rolled out since they were last applied.
     pub rolled_out: BTreeSet<ObjectKey>,
     /// Gateways, whose logs are always followed.
@@ -206,7 +208,10 @@ impl Ground {
         let removed = self.remove_all_but(&desired).await?;
         record.removed = removed.iter().map(ToString::to_string).collect();
         let unscaled = self.unscale(&target.scale).await?;
+        let set = self.control_plane.set(&target.control_plane, self.limits.ready).await?;
         let due = self.apply(&desired, world.pace, &mut record).await?;
+        let other = unscaled || due || !set.is_empty() || !target.scale.is_empty();
+        record.applied.extend(set);
         for (workload, replicas) in &target.scale {
             // Noted before it is done: a run that is broken off in between scales back all the same.
             if !self.scaled.contains_key(workload) {
@@ -223,7 +228,7 @@ impl Ground {
         let standing: BTreeMap<String, &ObjectKey> = self.applier.standing().keys().map(|key| (key.to_string(), key)).collect();
         let touched = removed.iter().chain(record.applied.iter().filter_map(|name| standing.get(name).copied()));
         let root = world.gate.root_namespace();
-        let untouched = !(unscaled || due || !target.scale.is_empty() || touched.clone().any(|key| reaches_proxies(key, root)));
+        let untouched = !(other || touched.clone().any(|key| reaches_proxies(key, root)));
         // In a cluster of ours the gateways of other scenarios have nothing to do with this state.
         let of_this = self.ours && !self.every_proxy;
         let gateways = of_this
@@ -377,10 +382,12 @@ impl Ground {
     /// When the API refuses, or something stays.
     pub async fn clear(&mut self) -> Result<Vec<ObjectKey>, ApplyError> {
         self.known = None;
-        // Whatever one step meets, the other is done.
+        // Whatever one step meets, the others are done.
         let unscaled = self.unscale(&BTreeMap::new()).await;
+        let unset = self.control_plane.set(&ControlPlane::default(), self.limits.ready).await;
         let removed = self.remove_all_but(&Desired::new()).await;
         unscaled?;
+        unset?;
         removed
     }
 }

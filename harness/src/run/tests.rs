@@ -13,7 +13,7 @@ use tempfile::TempDir;
 use super::choose::Environment;
 use super::drive::{Ended, drive};
 use super::trials::failure_text;
-use super::{Attempts, Event, Listener, Pause, RedState, SessionOptions};
+use super::{Attempts, Event, Listener, Pause, RedState, Session, SessionOptions};
 use crate::provider::Choice;
 
 const READY: &str = "pods: {of: [istio-system/istio-ingressgateway]}, expect: {ready: 1/1}";
@@ -163,4 +163,28 @@ fn exceptions_do_not_count_and_the_next_run_tells_since_when() {
     assert!(drift.resources > 0, "{}", drift.resources);
     assert_eq!(drift.differences, []);
     assert!(page.contains("The proxies' configuration is the same"), "{page}");
+}
+
+#[test]
+fn a_state_that_changes_the_control_plane_is_entered_only_where_that_is_allowed() {
+    let (dir, _) = scenarios("");
+    let variations = "[{name: closed, about: a, changes: [{controlPlane: {mesh: {outboundTrafficPolicy: {mode: REGISTRY_ONLY}}}}]}]";
+    let text = format!("title: second\nvariations: {variations}\nchecks:\n- {{name: right, proves: p, given: closed, {READY}}}\n");
+    std::fs::write(dir.path().join("second/scenario.yaml"), text).unwrap();
+    std::fs::remove_dir_all(dir.path().join("first")).unwrap();
+    let catalogue = load_catalogue(dir.path());
+    let (all, reports) = (plan(&catalogue, &|_, _| true), tempfile::tempdir().unwrap());
+    let options = &options(reports.path());
+    let asked = |allowed: bool| {
+        let all = &all;
+        crate::cli::on_runtime(move || async move {
+            let mut session = Session::begin(options, all, Arc::new(Log::default())).await.unwrap();
+            session.engine().may_scale_gateways = allowed;
+            session.run(all).await.unwrap();
+            outcomes(&session.finish(&Log::default()).await.unwrap().0)
+        })
+    };
+    let refused = "the state `closed` changes the control plane, for the whole mesh; allow it with --allow-mesh-changes";
+    assert_eq!(asked(false), [format!("second::right: {refused}")]);
+    assert_eq!(asked(true), ["second::right: green"]);
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde_json::Value;
 
 use crate::names::{Namespaced, ObjectKey};
-use crate::scenario::{Change, Edit, INTACT, KubeObject, Scenario};
+use crate::scenario::{Change, ControlPlane, Edit, INTACT, KubeObject, Scenario};
 
 /// What a state consists of.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -14,6 +14,8 @@ pub struct StateObjects {
     pub objects: Vec<KubeObject>,
     /// Deployments whose replicas the state sets.
     pub scale: BTreeMap<Namespaced, u32>,
+    /// What the state sets in the mesh configuration and in istiod's environment.
+    pub control_plane: ControlPlane,
 }
 
 /// Why a change cannot be made.
@@ -73,7 +75,7 @@ impl StateObjects {
     /// Nothing departs.
     #[must_use]
     pub fn intact(scenario: &Scenario) -> Self {
-        Self { objects: scenario.manifests.iter().flat_map(|m| m.objects.iter().cloned()).collect(), scale: BTreeMap::new() }
+        Self { objects: scenario.manifests.iter().flat_map(|m| m.objects.iter().cloned()).collect(), ..Self::default() }
     }
 }
 
@@ -143,6 +145,7 @@ pub(crate) fn apply(scenario: &Scenario, state: &mut StateObjects, change: &Chan
         Change::Scale { workload, replicas } => {
             state.scale.insert(workload.clone(), *replicas);
         }
+        Change::ControlPlane(change) => state.control_plane.add(change),
     }
     Ok(())
 }

@@ -3,6 +3,7 @@
 //! [`load_catalogue`] turns directories into these types or into a list of every mistake in them.
 
 mod cluster_values;
+mod control_plane;
 mod diagnose;
 mod exceptions;
 mod load;
@@ -23,6 +24,7 @@ mod types;
 mod yaml;
 
 pub use cluster_values::{ClusterValues, GatewayValues};
+pub use control_plane::{ControlPlane, merge};
 pub use diagnose::{Mistake, closest};
 pub use exceptions::{Ending, Exceptions, Quarantine};
 pub use load::{BrokenScenario, Catalogue, default_gateways, load_catalogue};

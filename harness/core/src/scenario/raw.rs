@@ -144,6 +144,9 @@ pub(super) enum ChangeFile {
     Patch(PatchFile),
     /// Sets a Deployment's replicas while the variation stands.
     Scale(ScaleFile),
+    /// Sets parts of the mesh configuration and of istiod's environment while the variation stands. Both hold for the whole mesh;
+    /// what was there before is put back afterwards. In a cluster that is not gateproof's own it takes `--allow-mesh-changes`.
+    ControlPlane(super::control_plane::ControlPlaneFile),
 }
 
 /// Edits of one object, at RFC 6901 JSON pointers such as `/spec/servers/0/tls/mode`.
@@ -571,6 +574,7 @@ macro_rules! schema_alias {
         }
     )*};
 }
+pub(super) use schema_alias;
 schema_alias! {
     /// Any scalar: `200` and `"200"` are the same text.
     Text = json!({"type": ["string", "number", "boolean"]});

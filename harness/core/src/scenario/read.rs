@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 use std::path::PathBuf;
 
+use super::control_plane;
 use super::diagnose::Source;
 use super::exceptions::Exceptions;
 use super::raw;
@@ -323,7 +324,7 @@ fn service(r: &mut Reader, node: &Node) -> Option<GatewayService> {
     Some(GatewayService::NodePort { http: http?, https: https? })
 }
 
-const CHANGES: &[&str] = &["without", "withoutObject", "with", "patch", "scale"];
+const CHANGES: &[&str] = &["without", "withoutObject", "with", "patch", "scale", "controlPlane"];
 
 fn change(r: &mut Reader, node: &Node, place: &mut ChangePlace, wanted: &mut Vec<(Range<usize>, Wanted)>) -> Option<Change> {
     if node.scalar() == Some("withoutAll") {
@@ -351,6 +352,7 @@ fn change(r: &mut Reader, node: &Node, place: &mut ChangePlace, wanted: &mut Vec
             wanted.push((node.point(), Wanted::Workload(workload.clone())));
             Some(Change::Scale { workload, replicas: replicas? })
         }
+        "controlPlane" => control_plane::read(r, value).map(Change::ControlPlane),
         _ => {
             let fields = r.fields::<raw::PatchFile>(value, "`patch`")?;
             let mut edits = Vec::new();

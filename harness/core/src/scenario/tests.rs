@@ -279,6 +279,13 @@ fn names_have_to_exist_and_be_used() {
         "withotAll, {wthout: m.yaml}, {}",
         "{without: n.yaml}",
         "{scale: {workload: x/g, replicas: -1}}",
+        "{controlPlane: {mesh: {outboundTrafficPolicy: {mode: REGISTRY_ONLY}, ofALaterIstio: {a: [1]}}, env: {A_B: true, C: 1}}}",
+        "{controlPlane: {mesh: {outboundTrafficPolicy: REGISTRY_ONLY, enableAutoMtls: 1, connectTimeout: 5, trustDomainAliases: {}}}}",
+        "{controlPlane: {mesh: {defaultConfig: {drainDuration: }, accessLogFile: /a, accessLogFile: /b}}}",
+        "{controlPlane: {env: {A B: x, C: [], D: }}}",
+        "{controlPlane: {mesh: {}, env: {}}}",
+        "{controlPlane: {mesh: [], env: x}}",
+        "{controlPlane: {}}, {controlPlane: {environment: {A: b}}}",
     ] {
         golden.scenario(change, &(with_checks(check) + &format!("variations: [{{name: v, about: a, changes: [{change}]}}]\n")));
     }

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
+use super::control_plane::ControlPlane;
 use super::exceptions::Exceptions;
 use crate::names::{HostName, Namespaced, ObjectKey, ScenarioId};
 
@@ -189,6 +190,8 @@ pub enum Change {
         /// How many.
         replicas: u32,
     },
+    /// Sets parts of the mesh configuration and of istiod's environment while the variation stands.
+    ControlPlane(ControlPlane),
 }
 
 /// An edit at an RFC 6901 JSON pointer.

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::sync::Arc;
 
+use gateproof_mesh_config::istio::MeshConfig;
 use gateproof_mesh_config::{ProxyKind, ProxyResources};
 use serde_json::{Value, json};
 
@@ -14,6 +15,7 @@ pub(super) fn answer(shared: &Shared, path: &str, query: &str) -> (u16, String) 
     let parameter = |name: &str| query.split('&').find_map(|p| p.split_once('=').filter(|(k, _)| *k == name)).map(|(_, v)| v);
     match path {
         "/debug/configz" => (200, configz(&shared.lock()).to_string()),
+        "/debug/mesh" => (200, mesh(shared, &shared.lock()).to_string()),
         "/debug/syncz" => (200, syncz(shared, &shared.lock()).to_string()),
         "/debug/config_dump" => match parameter("proxyID") {
             None => (400, "You must provide a proxyID in the query string".to_owned()),
@@ -43,6 +45,14 @@ fn configz(state: &State) -> Value {
         json!({"kind": object["kind"], "apiVersion": object["apiVersion"], "metadata": metadata, "spec": object["spec"]})
     });
     Value::Array(known.collect())
+}
+
+/// The mesh configuration that the next push is made of.
+fn mesh(shared: &Shared, state: &State) -> Value {
+    let root = &shared.settings.root_namespace;
+    let map = state.stores.find("/ConfigMap", root, "istio");
+    let text = map.and_then(|map| map.pointer("/data/mesh")?.as_str()).unwrap_or_default();
+    MeshConfig::read(text, root).0.in_use()
 }
 
 fn syncz(shared: &Shared, state: &State) -> Value {

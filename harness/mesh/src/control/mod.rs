@@ -16,8 +16,8 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use gateproof_mesh_config::gateway_api::{self, Converted};
-use gateproof_mesh_config::istio::PushContext;
 use gateproof_mesh_config::istio::endpoints::Remembered;
+use gateproof_mesh_config::istio::{Features, PushContext};
 use gateproof_mesh_config::{ProxyKind, ProxyNode, ProxyResources, Snapshot};
 use serde_json::Value;
 use tokio::sync::{Notify, mpsc};
@@ -105,6 +105,8 @@ struct State {
     memory: Remembered,
     /// What the last push was made of, but for EnvoyFilters.
     made_of: Vec<Arc<Value>>,
+    /// What its environment switches.
+    features: Features,
     /// What Gateway API's objects of these came to.
     converted: Arc<Converted>,
     pushes: u64,
@@ -247,6 +249,18 @@ impl Istiod {
         Connection { shared, proxy, id, task }
     }
 
+    /// A pod of it has begun, with these variables in its container. What they switch holds for what is pushed from now on.
+    pub fn began_with<'a>(&self, env: impl IntoIterator<Item = (&'a str, &'a str)>) {
+        let (features, shared) = (Features::read(env), &self.0.shared);
+        let mut state = shared.lock();
+        if state.features != features {
+            state.features = features;
+            // Nothing of the last push can be taken over.
+            state.made_of.clear();
+            shared.dirty.notify_one();
+        }
+    }
+
     /// What istiod's debug port answers to `GET path?query`: a status, and a body.
     #[must_use]
     pub fn debug(&self, path: &str, query: &str) -> (u16, String) {
@@ -317,8 +331,11 @@ impl Shared {
         let converted = if same { converted } else { Arc::new(gateway_api::convert(&snapshot)) };
         let mut with_converted = snapshot.clone();
         with_converted.objects.extend(converted.objects.iter().cloned());
-        let memory = self.lock().memory.clone();
-        let context = Arc::new(PushContext::new(&with_converted).remembering(&memory));
+        let (memory, features) = {
+            let state = self.lock();
+            (state.memory.clone(), state.features)
+        };
+        let context = Arc::new(PushContext::new(&with_converted).remembering(&memory).with(features));
         let nodes = if same { Vec::new() } else { self.lock().nodes() };
         let mut made = make(&context, nodes);
         let mut state = self.lock();

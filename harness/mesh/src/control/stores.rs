@@ -88,6 +88,11 @@ impl Stores {
         self.0.values().cloned().collect()
     }
 
+    /// One object; its kind with the API group before it, as in `apps/Deployment` and `/ConfigMap`.
+    pub(super) fn find(&self, kind: &str, namespace: &str, name: &str) -> Option<&Arc<Value>> {
+        self.0.get(&(kind.to_owned(), namespace.to_owned(), name.to_owned()))
+    }
+
     /// Istio's and the Gateway API's objects.
     pub(super) fn configuration(&self) -> impl Iterator<Item = &Arc<Value>> {
         self.0.values().filter(|o| is_configuration(o))

@@ -56,6 +56,38 @@ async fn a_change_is_known_before_it_is_pushed_and_pushed_before_it_is_there() {
 }
 
 #[tokio::test]
+async fn the_mesh_configuration_is_read_again_and_shown_as_it_is_used() {
+    let store = Store::default();
+    let istiod = Istiod::start(&store, Settings::default(), quiet());
+    let mode = || serde_json::from_str::<Value>(&istiod.debug("/debug/mesh", "").1).unwrap()["outboundTrafficPolicy"]["mode"].clone();
+    assert_eq!(mode(), "ALLOW_ANY", "the default, without a ConfigMap");
+    let map = |policy: &str| {
+        let mesh = format!("outboundTrafficPolicy: {{mode: {policy}}}");
+        json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "istio", "namespace": "istio-system"}, "data": {"mesh": mesh}})
+    };
+    store.apply(map("REGISTRY_ONLY"), "test").unwrap();
+    until(|| mode().is_null()).await;
+    store.apply(map("ALLOW_ANY"), "test").unwrap();
+    until(|| mode() == "ALLOW_ANY").await;
+}
+
+#[tokio::test]
+async fn what_its_environment_switches_is_pushed_though_no_object_changes() {
+    let store = Store::default();
+    let mut elsewhere = gateway("one");
+    elsewhere["metadata"]["namespace"] = json!("elsewhere");
+    store.create(elsewhere, "test").unwrap();
+    let istiod = Istiod::start(&store, Settings::default(), quiet());
+    let _connection = istiod.connect(node("gw-1"), Arc::new(|_| vec![]));
+    let serves = || istiod.debug("/debug/config_dump", "proxyID=gw-1.default").1.contains("0.0.0.0_8080");
+    until(serves).await;
+    istiod.began_with([("PILOT_SCOPE_GATEWAY_TO_NAMESPACE", "true")]);
+    until(|| !serves()).await;
+    istiod.began_with([]);
+    until(serves).await;
+}
+
+#[tokio::test]
 async fn a_refusal_stands_until_the_next_acknowledgement() {
     let store = Store::default();
     let istiod = Istiod::start(&store, Settings::default(), quiet());

@@ -126,6 +126,10 @@ pub(crate) fn by_resource(answers: &[(Permission, bool)]) -> BTreeMap<String, (V
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
+    use gateproof_core::scenario::load_catalogue;
+
     use super::*;
 
     #[test]
@@ -140,6 +144,32 @@ mod tests {
         sorted.sort();
         sorted.dedup();
         assert_eq!(sorted.len(), all.len(), "no permission stands there twice");
+    }
+
+    #[test]
+    fn the_committed_roles_allow_every_kind_that_the_catalogue_applies() {
+        let top = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+        let roles = Role::read(&top.join(FILE)).unwrap();
+        let granted: BTreeSet<String> = roles.iter().flat_map(Role::permissions).map(|p| p.to_string()).collect();
+        let catalogue = load_catalogue(&top.join("scenarios"));
+        // What is skipped as a whole is not applied to such a cluster either.
+        let applied = catalogue.scenarios.iter().filter(|s| s.exceptions.whole.is_none());
+        let manifests = applied.flat_map(|s| s.manifests.iter().chain(&s.extra_manifests));
+        let mut lacking = BTreeSet::new();
+        for object in manifests.flat_map(|m| &m.objects) {
+            let kind = object.key.kind.to_lowercase();
+            // As Kubernetes makes a resource's name of its kind (`meta.UnsafeGuessKindToResource`).
+            let plural = match kind.as_str() {
+                k if k.ends_with('y') && !k.ends_with("ay") => format!("{}ies", &k[..k.len() - 1]),
+                k if k.ends_with('s') => format!("{k}es"),
+                k => format!("{k}s"),
+            };
+            let group = object.key.group();
+            let resource = if group.is_empty() { plural } else { format!("{plural}.{group}") };
+            let wanted = ["get", "list", "watch", "create", "patch", "delete"].map(|verb| format!("{verb} {resource}"));
+            lacking.extend(wanted.into_iter().filter(|permission| !granted.contains(permission)));
+        }
+        assert_eq!(lacking, BTreeSet::new());
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! The mesh configuration (`istio.mesh.v1alpha1.MeshConfig`), with Istio's defaults (`pkg/config/mesh/mesh.go`).
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::model::Visibility;
 use super::model::object;
@@ -113,6 +113,28 @@ impl MeshConfig {
         }
     }
 
+    /// What istiod says that it uses (`/debug/mesh`): what is written over Istio's defaults, in protobuf's JSON form, which leaves
+    /// out the first value of an enumeration. Defaults that nothing here reads are not in it.
+    #[must_use]
+    pub fn in_use(&self) -> Value {
+        let mut all = json!({
+            "proxyListenPort": 15001, "connectTimeout": "10s", "protocolDetectionTimeout": "0s", "ingressClass": "istio",
+            "ingressService": "istio-ingressgateway", "ingressSelector": "ingressgateway", "ingressControllerMode": "STRICT",
+            "enableTracing": true, "outboundTrafficPolicy": {"mode": "ALLOW_ANY"}, "enableAutoMtls": true, "trustDomain": "cluster.local",
+            "rootNamespace": self.root_namespace, "dnsRefreshRate": "60s",
+        });
+        if let (Some(all), Some(written)) = (all.as_object_mut(), self.raw.as_object()) {
+            all.extend(written.clone());
+            if self.outbound == OutboundPolicy::RegistryOnly {
+                all.insert("outboundTrafficPolicy".to_owned(), json!({}));
+            }
+            if !self.access_log_json {
+                all.remove("accessLogEncoding");
+            }
+        }
+        all
+    }
+
     /// `defaultConfig.FIELD`: a default of the proxies' own configuration.
     #[must_use]
     pub fn proxy_default(&self, field: &str) -> Option<&Value> {
@@ -130,6 +152,15 @@ mod tests {
         assert_eq!(outbound("accessLogFile: /dev/stdout"), OutboundPolicy::AllowAny);
         assert_eq!(outbound("outboundTrafficPolicy: {}"), OutboundPolicy::RegistryOnly);
         assert_eq!(outbound("outboundTrafficPolicy: {mode: ALLOW_ANY}"), OutboundPolicy::AllowAny);
+    }
+
+    #[test]
+    fn what_is_in_use_is_what_is_written_over_the_defaults_without_first_values() {
+        let in_use = |yaml: &str| MeshConfig::read(yaml, "istio-system").0.in_use();
+        assert_eq!(in_use("")["outboundTrafficPolicy"], json!({"mode": "ALLOW_ANY"}));
+        let other = in_use("{outboundTrafficPolicy: {mode: REGISTRY_ONLY}, accessLogEncoding: TEXT, trustDomain: td}");
+        assert_eq!((&other["outboundTrafficPolicy"], &other["trustDomain"]), (&json!({}), &json!("td")));
+        assert!(other.get("accessLogEncoding").is_none());
     }
 
     #[test]

@@ -4,6 +4,7 @@
 mod captured_tests;
 pub mod clusters;
 pub mod endpoints;
+mod features;
 pub mod gateway;
 mod ingress;
 mod locality;
@@ -18,5 +19,6 @@ pub mod sidecar;
 #[cfg(test)]
 mod testing;
 
+pub use features::Features;
 pub use mesh_config::MeshConfig;
 pub use model::PushContext;

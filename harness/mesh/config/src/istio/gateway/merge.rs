@@ -53,6 +53,10 @@ pub(super) fn merge(context: &PushContext, node: &ProxyNode) -> Merged {
     let targets = targets(context, node);
     let mut merging = Merging::default();
     for gateway in context.objects("Gateway").iter().filter_map(|object| Gateway::of(object)) {
+        // Also of those that were made from Gateway API: `gatewayIndex.namespace` has them all (`pilot/pkg/model/push_context.go`).
+        if context.features.scope_gateways && gateway.meta.namespace != node.namespace {
+            continue;
+        }
         let Some((targets, by_selector)) = selected(&gateway, node, &targets) else { continue };
         merging.out.any = true;
         merging.warn_of_repeated_names(&gateway);

@@ -4,6 +4,7 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::{GatewayParts, build};
+use crate::istio::Features;
 use crate::istio::route::VirtualServices;
 use crate::istio::route::testing::{any_json, context, node, service};
 use crate::{ProxyKind, ProxyNode};
@@ -64,6 +65,23 @@ fn a_gateway_is_for_pods_with_its_labels_and_without_any_for_all() {
         let parts = made(vec![object("Gateway", "gw", 1, spec(selector.clone()))]);
         assert_eq!(!parts.listeners.is_empty(), any, "{selector}");
     }
+}
+
+#[test]
+fn a_gateway_of_another_namespace_counts_unless_istiod_keeps_gateways_to_their_own() {
+    let there = gateway("there", 1, json!([HTTP(json!(["there.example"]))]));
+    let mut here = gateway("here", 2, json!([HTTP(json!(["here.example"]))]));
+    here["metadata"]["namespace"] = json!("infra");
+    let mut route = http("here", 1, &["*"], "web");
+    route["spec"]["gateways"] = json!(["shop/there", "infra/here"]);
+    let objects = vec![there, here, route, service("gw", "infra", "10.0.0.1", &[("http", 80, 8080)])];
+    let served = |scope_gateways: bool| {
+        let context = context(objects.clone()).with(Features { scope_gateways });
+        let parts = build(&context, &VirtualServices::read(&context), &the_node(), &|_| None);
+        hosts(&parts, "http.8080").into_iter().flat_map(|(_, domains)| domains).collect::<Vec<_>>()
+    };
+    assert_eq!(served(false), ["here.example", "there.example"]);
+    assert_eq!(served(true), ["here.example"]);
 }
 
 #[test]

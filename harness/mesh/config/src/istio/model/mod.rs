@@ -21,6 +21,7 @@ pub use visibility::Visibility;
 
 use super::clusters::Made;
 use super::endpoints::{Endpoints, Remembered};
+use super::features::Features;
 use super::ingress;
 use super::mesh_config::MeshConfig;
 use super::route::VirtualServices;
@@ -74,6 +75,7 @@ pub struct PushContext {
     endpoints: OnceLock<Endpoints>,
     virtual_services: OnceLock<VirtualServices>,
     pub(super) remembered: Remembered,
+    pub(super) features: Features,
     pub(super) clusters: Made,
 }
 
@@ -134,8 +136,16 @@ impl PushContext {
             endpoints: OnceLock::new(),
             virtual_services: OnceLock::new(),
             remembered: Remembered::default(),
+            features: Features::default(),
             clusters: Made::default(),
         }
+    }
+
+    /// As of an istiod with these features.
+    #[must_use]
+    pub fn with(mut self, features: Features) -> PushContext {
+        self.features = features;
+        self
     }
 
     /// The objects of a kind, oldest first, then by name and namespace. Kinds of Gateway API are asked for as
