@@ -30,6 +30,11 @@ pub(super) struct SelectFlags {
 
 /// Prints every mistake below a folder; exit code 2 when there is one or nothing to run.
 pub(super) fn check(root: &Path) -> u8 {
+    catalogue(root).err().unwrap_or(EXIT_GREEN)
+}
+
+/// The catalogue, or every mistake in it and exit code 2: nothing is touched before the input is right.
+pub(super) fn catalogue(root: &Path) -> Result<Catalogue, u8> {
     let catalogue = load_catalogue(root);
     let colour = std::io::stderr().is_terminal();
     let mut mistakes = 0;
@@ -39,29 +44,27 @@ pub(super) fn check(root: &Path) -> u8 {
     }
     if mistakes > 0 {
         eprintln!("{mistakes} mistakes in {} of {} scenarios", catalogue.broken.len(), catalogue.broken.len() + catalogue.scenarios.len());
-        return EXIT_INPUT;
+        return Err(EXIT_INPUT);
     }
     if catalogue.scenarios.is_empty() {
         eprintln!("no scenario below {}: a scenario is a directory with a scenario.yaml", root.display());
-        return EXIT_INPUT;
+        return Err(EXIT_INPUT);
     }
-    EXIT_GREEN
-}
-
-/// The catalogue, or every mistake in it and exit code 2: nothing is touched before the input is right.
-pub(super) fn catalogue(root: &Path) -> Result<Catalogue, u8> {
-    match check(root) {
-        EXIT_GREEN => Ok(load_catalogue(root)),
-        code => Err(code),
-    }
+    Ok(catalogue)
 }
 
 /// A plan of the checks that some filter hits.
 pub(super) fn selected(catalogue: &Catalogue, filters: &[String]) -> Result<Plan, u8> {
+    known(catalogue, filters)?;
     let hits = |scenario: &ScenarioId, check: &str| {
         let name = trial_name(scenario, check);
         filters.is_empty() || filters.iter().any(|f| name.contains(f.as_str()))
     };
+    Ok(plan(catalogue, &hits))
+}
+
+/// Exit code 2 where a filter is in no check's name.
+fn known(catalogue: &Catalogue, filters: &[String]) -> Result<(), u8> {
     for filter in filters {
         let lost = !catalogue.scenarios.iter().any(|s| s.checks.iter().any(|c| trial_name(&s.id, &c.name).contains(filter.as_str())));
         if lost {
@@ -69,7 +72,7 @@ pub(super) fn selected(catalogue: &Catalogue, filters: &[String]) -> Result<Plan
             return Err(EXIT_INPUT);
         }
     }
-    Ok(plan(catalogue, &hits))
+    Ok(())
 }
 
 /// The same by tags and shard too. A shard may be empty, where there are fewer scenarios than shards.
@@ -79,7 +82,7 @@ pub(super) fn select(catalogue: &Catalogue, flags: &SelectFlags) -> Result<Plan,
         EXIT_INPUT
     })?;
     // Names that nothing has are told before tags take anything away.
-    selected(catalogue, &flags.filters)?;
+    known(catalogue, &flags.filters)?;
     let hits = |id: &ScenarioId, check: &str| {
         let name = trial_name(id, check);
         let named = flags.filters.is_empty() || flags.filters.iter().any(|f| name.contains(f.as_str()));

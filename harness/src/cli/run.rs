@@ -1,5 +1,6 @@
 //! `run`.
 
+use std::mem::ManuallyDrop;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -146,8 +147,9 @@ pub(super) fn run(common: &Common, flags: &RunFlags) -> u8 {
         }
         let catalogue = catalogue(&common.scenarios)?;
         not_expired(&catalogue)?;
-        let catalogue = options.provider.choice.adapt(catalogue);
-        let plan = select(&catalogue, &flags.select)?;
+        // Some hundred thousand small things that go with the process: freeing them one by one first takes longer than it sounds.
+        let catalogue = ManuallyDrop::new(options.provider.choice.adapt(catalogue));
+        let plan = ManuallyDrop::new(select(&catalogue, &flags.select)?);
         if plan.scenarios.is_empty() && plan.skipped.is_empty() {
             println!("this shard has no scenario: there are fewer scenarios than shards");
             return Ok(EXIT_GREEN);

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use futures::future::join_all;
 use gateproof_core::names::Namespaced;
-use gateproof_core::outcome::join::{CallMark, ProxyLog, join, proxies_without_a_line};
+use gateproof_core::outcome::join::{CallMark, join, proxies_without_a_line};
 use gateproof_core::outcome::{CallSeen, HopSeen, MissingHop};
 use gateproof_core::scenario::{Caller, ConfigSection, Connection, ExecProbe, HttpProbe, Probe, Scheme, Verify};
 
@@ -160,7 +160,7 @@ async fn gather(
     let mut complete_since: Option<Instant> = None;
     loop {
         grown.mark_unchanged();
-        seen.hops = join(&mark, &proxy_logs(world, since));
+        seen.hops = join(&mark, &world.logs.of_proxies(since));
         let complete = proxies_without_a_line(&wanted, &seen.hops).is_empty();
         complete_since = if complete { complete_since.or_else(|| Some(Instant::now())) } else { None };
         let pause = match complete_since {
@@ -180,7 +180,7 @@ async fn gather(
     }
     let shown = join_all(witnesses.absent.iter().map(|proxy| sentinel::past(world, proxy, since))).await;
     // The sentinels' lines are in: whatever the call left in these logs is in too.
-    seen.hops = join(&mark, &proxy_logs(world, since));
+    seen.hops = join(&mark, &world.logs.of_proxies(since));
     for (proxy, shown_by) in witnesses.absent.iter().zip(shown) {
         let lines: Vec<HopSeen> = seen.hops.iter().filter(|h| h.proxy == *proxy).cloned().collect();
         seen.absences.push(gateproof_core::outcome::AbsenceSeen { proxy: proxy.clone(), lines, shown_by: shown_by? });
@@ -190,17 +190,6 @@ async fn gather(
 
 fn has_proxy(world: &World, workload: &Namespaced) -> bool {
     world.logs.follows(workload, "istio-proxy")
-}
-
-fn proxy_logs(world: &World, since: &Since) -> Vec<ProxyLog> {
-    let mut logs: Vec<ProxyLog> = Vec::new();
-    for (proxy, line) in world.logs.lines(since, |_, container| container == "istio-proxy") {
-        match logs.iter_mut().find(|l| l.proxy == proxy && l.pod == line.pod) {
-            Some(log) => log.lines.push(line.text),
-            None => logs.push(ProxyLog { proxy, pod: line.pod, lines: vec![line.text] }),
-        }
-    }
-    logs
 }
 
 /// The Service of the gateway, as a pod names it.

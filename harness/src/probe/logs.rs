@@ -1,11 +1,12 @@
 //! Containers' logs, followed from the start of the run, so that no line is missed and none is read twice.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 
 use futures::{AsyncBufReadExt, TryStreamExt};
 use gateproof_core::names::Namespaced;
 use gateproof_core::outcome::LogLine;
+use gateproof_core::outcome::join::{ProxyLog, ReadLine};
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::jiff::Timestamp;
 use kube::api::LogParams;
@@ -17,13 +18,26 @@ use super::ProbeError;
 use super::exec::glance_at;
 use crate::kube_ext::glance::{PodGlance, Selectors};
 
+/// A line, and what an access log says with it: read when that is asked for first.
+#[derive(Debug)]
+struct Line {
+    text: String,
+    read: OnceLock<Option<Arc<ReadLine>>>,
+}
+
+impl Line {
+    fn read(&self) -> Option<Arc<ReadLine>> {
+        self.read.get_or_init(|| ReadLine::read(&self.text).map(Arc::new)).clone()
+    }
+}
+
 /// One container's lines so far.
 #[derive(Debug)]
 struct Tap {
     workload: Namespaced,
     pod: String,
     container: String,
-    lines: Arc<Mutex<Vec<String>>>,
+    lines: Arc<Mutex<Vec<Line>>>,
     follower: JoinHandle<()>,
 }
 
@@ -79,7 +93,7 @@ impl LogTaps {
     }
 
     fn start(&self, workload: Namespaced, pod: String, container: String) -> Tap {
-        let lines: Arc<Mutex<Vec<String>>> = Arc::default();
+        let lines: Arc<Mutex<Vec<Line>>> = Arc::default();
         let api: Api<Pod> = Api::namespaced(self.client.clone(), &workload.namespace);
         let (into, grown, since, pod_name, container_name) =
             (lines.clone(), self.grown.clone(), self.began, pod.clone(), container.clone());
@@ -90,7 +104,7 @@ impl LogTaps {
                 if let Ok(stream) = api.log_stream(&pod_name, &parameters).await {
                     let mut stream = stream.lines();
                     while let Ok(Some(line)) = stream.try_next().await {
-                        into.lock().expect("no panic holds this lock").push(line);
+                        into.lock().expect("no panic holds this lock").push(Line { text: line, read: OnceLock::new() });
                         grown.send_modify(|n| *n += 1);
                     }
                     return;
@@ -111,17 +125,54 @@ impl LogTaps {
     /// Lines since then of the containers that `wanted` picks by Deployment and container, by Deployment.
     #[must_use]
     pub fn lines(&self, since: &Since, wanted: impl Fn(&Namespaced, &str) -> bool) -> Vec<(Namespaced, LogLine)> {
+        let mut out = Vec::new();
+        self.each(since, wanted, |tap, lines| {
+            out.extend(lines.iter().map(|line| (tap.workload.clone(), LogLine { pod: tap.pod.clone(), text: line.text.clone() })));
+        });
+        out
+    }
+
+    /// The access logs of all proxies since then.
+    #[must_use]
+    pub fn of_proxies(&self, since: &Since) -> Vec<ProxyLog> {
+        let mut out = Vec::new();
+        self.each(
+            since,
+            |_, container| container == PROXY,
+            |tap, lines| {
+                let lines: Vec<_> = lines.iter().filter_map(Line::read).collect();
+                if !lines.is_empty() {
+                    out.push(ProxyLog { proxy: tap.workload.clone(), pod: tap.pod.clone(), lines });
+                }
+            },
+        );
+        out
+    }
+
+    /// Whether a proxy's log has a line with this word since then.
+    #[must_use]
+    pub fn proxy_wrote(&self, since: &Since, proxy: &Namespaced, pod: &str, word: &str) -> bool {
+        let mut wrote = false;
+        self.each(
+            since,
+            |workload, container| workload == proxy && container == PROXY,
+            |tap, lines| {
+                wrote |= tap.pod == pod && lines.iter().any(|line| line.text.contains(word));
+            },
+        );
+        wrote
+    }
+
+    /// Shows the lines since then of each container that `wanted` picks, in the order of their names.
+    fn each(&self, since: &Since, wanted: impl Fn(&Namespaced, &str) -> bool, mut show: impl FnMut(&Tap, &[Line])) {
         let taps = self.taps.lock().expect("no panic holds this lock");
         let mut keys: Vec<_> = taps.iter().filter(|(_, t)| wanted(&t.workload, &t.container)).collect();
         keys.sort_by(|a, b| a.0.cmp(b.0));
-        let mut out = Vec::new();
         for (key, tap) in keys {
             let from = since.0.get(key).copied().unwrap_or(0);
-            for line in tap.lines.lock().expect("no panic holds this lock").iter().skip(from) {
-                out.push((tap.workload.clone(), LogLine { pod: tap.pod.clone(), text: line.clone() }));
-            }
+            let lines = tap.lines.lock().expect("no panic holds this lock");
+            show(tap, lines.get(from..).unwrap_or_default());
         }
-        out
     }
 
     /// Whether some pod of the Deployment has this container's log followed.
@@ -138,7 +189,9 @@ impl LogTaps {
     }
 }
 
+const PROXY: &str = "istio-proxy";
+
 /// The proxy's container: beside the application, or a native sidecar among the init containers.
 fn proxy_container(pod: &PodGlance) -> Option<String> {
-    pod.all_containers().find(|name| *name == "istio-proxy").map(str::to_owned)
+    pod.all_containers().find(|name| *name == PROXY).map(str::to_owned)
 }

@@ -81,8 +81,7 @@ async fn past_replica(world: &World, proxy: &Namespaced, pod: &str, since: &Sinc
     let mut grown = world.logs.grown();
     loop {
         grown.mark_unchanged();
-        let lines = world.logs.lines(since, |workload, container| workload == proxy && container == "istio-proxy");
-        if lines.iter().any(|(_, line)| line.pod == pod && line.text.contains(&token)) {
+        if world.logs.proxy_wrote(since, proxy, pod, &token) {
             return Ok(Some(format!("{pod} logged the later sentinel {token} ({:.2} s)", began.elapsed().as_secs_f64())));
         }
         let left = limit.saturating_sub(began.elapsed());

@@ -1,30 +1,67 @@
 //! The report on disk: a name of its own, written whole or not at all, from the first check on.
 
+use std::borrow::Cow;
 use std::fs::{self, OpenOptions};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use gateproof_core::names::ScenarioId;
-use gateproof_core::report::{PastRun, RunRecord, file_stem, html, note_history, record_json, render};
+use gateproof_core::report::{PastRun, RunRecord, file_stem, html, needs_history, note_history, record_json, render};
 
 /// At least so long between two writes while the run goes on.
 const PAUSE: Duration = Duration::from_secs(2);
+/// And at least so many times as long as the last of them took: all that there is is written anew each time, and a long run
+/// would do little else.
+const SHARE: u32 = 20;
 
 /// What the page says before there is a first outcome: a run may be killed before that.
 const BEGUN: &str = "# Test report: begun\n\nNothing was judged yet. Where no run is going on, it was ended before its first outcome.\n";
+
+/// What the folder's reports say. They may be many and large: they are read aside, while the run begins.
+struct Earlier {
+    reading: Mutex<Option<JoinHandle<EarlierRuns>>>,
+    read: OnceLock<EarlierRuns>,
+}
+
+/// Earlier runs on the same provider.
+#[derive(Default)]
+struct EarlierRuns {
+    /// The last one's record.
+    previous: Option<RunRecord>,
+    /// All of them, the newest first.
+    past: Vec<PastRun>,
+}
+
+impl Earlier {
+    fn read(dir: PathBuf, provider: String) -> Self {
+        let read = move || {
+            let (newest, past): (Vec<PathBuf>, Vec<PastRun>) = records(&dir, Some(&provider)).into_iter().unzip();
+            let previous = newest.iter().find_map(|path| serde_json::from_slice(&fs::read(path).ok()?).ok());
+            EarlierRuns { previous, past }
+        };
+        Self { reading: Mutex::new(Some(std::thread::spawn(read))), read: OnceLock::new() }
+    }
+
+    fn get(&self) -> &EarlierRuns {
+        self.read.get_or_init(|| {
+            let reading = self.reading.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take();
+            reading.and_then(|thread| thread.join().ok()).unwrap_or_default()
+        })
+    }
+}
 
 /// Writes `STEM.md`, `STEM.html` and `STEM.json`.
 pub struct Reporter {
     dir: PathBuf,
     stem: String,
-    previous: Option<RunRecord>,
-    /// Earlier runs on the same provider, the newest first.
-    past: Vec<PastRun>,
-    /// When the files were last written; held while they are, so that an older record never replaces a newer one.
-    written: Mutex<Option<Instant>>,
+    earlier: Earlier,
+    /// When the files were last written, and how long that took; held while they are, so that an older record never replaces a
+    /// newer one.
+    written: Mutex<Option<(Instant, Duration)>>,
     /// Counts the records that were to be written.
     turn: AtomicU64,
 }
@@ -45,15 +82,14 @@ impl Reporter {
     /// When the folder cannot be written to.
     pub fn reserve(dir: &Path, date: &str, provider: &str, scenarios: &[ScenarioId]) -> io::Result<Self> {
         fs::create_dir_all(dir)?;
-        let (newest, past): (Vec<PathBuf>, Vec<PastRun>) = records(dir, Some(provider)).into_iter().unzip();
-        let previous = newest.iter().find_map(|path| serde_json::from_slice(&fs::read(path).ok()?).ok());
+        let earlier = Earlier::read(dir.to_owned(), provider.to_owned());
         loop {
             let stem = file_stem(date, provider, scenarios, &|stem| dir.join(format!("{stem}.md")).exists());
             // Created anew, or somebody was faster and the next name is due.
             match OpenOptions::new().write(true).create_new(true).open(dir.join(format!("{stem}.md"))) {
                 Ok(mut file) => {
                     file.write_all(BEGUN.as_bytes())?;
-                    return Ok(Self { dir: dir.to_owned(), stem, previous, past, written: Mutex::new(None), turn: AtomicU64::new(0) });
+                    return Ok(Self { dir: dir.to_owned(), stem, earlier, written: Mutex::new(None), turn: AtomicU64::new(0) });
                 }
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
                 Err(error) => return Err(error),
@@ -85,12 +121,17 @@ impl Reporter {
         &self.dir
     }
 
-    /// Writes what there is, unless it was just written or is being written: on a thread of its own, since the run goes on.
-    pub fn save_aside(this: &Arc<Self>, record: RunRecord, failed: impl FnOnce(io::Error) + Send + 'static) {
-        let due = this.written.try_lock().is_ok_and(|at| at.is_none_or(|at| at.elapsed() >= PAUSE));
-        if !due {
+    /// Whether a run that goes on should be written again: not when it just was, or is being written.
+    fn is_due(&self) -> bool {
+        self.written.try_lock().is_ok_and(|at| at.is_none_or(|(at, took)| at.elapsed() >= PAUSE.max(took * SHARE)))
+    }
+
+    /// Writes what there is, where that is due: on a thread of its own, since the run goes on. Only then is `record` asked for.
+    pub fn save_aside(this: &Arc<Self>, record: impl FnOnce() -> RunRecord, failed: impl FnOnce(io::Error) + Send + 'static) {
+        if !this.is_due() {
             return;
         }
+        let record = record();
         let (this, turn) = (this.clone(), this.turn.fetch_add(1, Ordering::SeqCst) + 1);
         tokio::task::spawn_blocking(move || {
             if let Err(error) = this.write_unless_overtaken(&record, turn) {
@@ -101,7 +142,9 @@ impl Reporter {
 
     /// Writes into each red or flaky check what the earlier reports of the folder say of it.
     pub fn note_history(&self, record: &mut RunRecord) {
-        note_history(record, &self.past);
+        if needs_history(record) {
+            note_history(record, &self.earlier.get().past);
+        }
     }
 
     /// Writes the record and the report.
@@ -118,13 +161,32 @@ impl Reporter {
         if turn < self.turn.load(Ordering::SeqCst) {
             return Ok(());
         }
-        let mut record = record.clone();
-        self.note_history(&mut record);
-        let json = record_json(&record).map_err(io::Error::other)?;
-        atomically(&self.dir.join(format!("{}.json", self.stem)), &json)?;
-        atomically(&self.path(), &render(&record, self.previous.as_ref()))?;
-        atomically(&self.dir.join(format!("{}.html", self.stem)), &html(&record, self.previous.as_ref()))?;
-        *written = Some(Instant::now());
+        let began = Instant::now();
+        let mut record = Cow::Borrowed(record);
+        if needs_history(&record) {
+            self.note_history(record.to_mut());
+        }
+        let (record, previous) = (&*record, self.earlier.get().previous.as_ref());
+        let json = || atomically(&self.dir.join(format!("{}.json", self.stem)), &record_json(record).map_err(io::Error::other)?);
+        let markdown = || atomically(&self.path(), &render(record, previous));
+        let page = || atomically(&self.dir.join(format!("{}.html", self.stem)), &html(record, previous));
+        if record.finished.is_some() {
+            // Nothing else is to be done any more.
+            std::thread::scope(|scope| {
+                let others = [scope.spawn(json), scope.spawn(markdown)];
+                let page = page();
+                others
+                    .into_iter()
+                    .map(|other| other.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+                    .collect::<io::Result<()>>()?;
+                page
+            })?;
+        } else {
+            json()?;
+            markdown()?;
+            page()?;
+        }
+        *written = Some((Instant::now(), began.elapsed()));
         Ok(())
     }
 }
@@ -183,6 +245,18 @@ mod tests {
         assert!(fs::read_to_string(&path).unwrap().contains("Nothing was judged yet"));
         drop(reporter);
         assert!(!path.exists());
+    }
+
+    #[test]
+    fn what_takes_long_to_write_is_not_written_again_soon() {
+        let dir = tempfile::tempdir().unwrap();
+        let reporter = Reporter::reserve(dir.path(), "2026-11-21", "kind", &[]).unwrap();
+        assert!(reporter.is_due(), "nothing was written yet");
+        let ago = |seconds| Instant::now().checked_sub(Duration::from_secs(seconds)).unwrap();
+        for (since, took, due) in [(1, 0, false), (3, 0, true), (3, 1, false), (19, 1, false), (21, 1, true)] {
+            *reporter.written.lock().unwrap() = Some((ago(since), Duration::from_secs(took)));
+            assert_eq!(reporter.is_due(), due, "{since} s ago, in {took} s");
+        }
     }
 
     #[test]

@@ -273,10 +273,13 @@ impl Session {
         self.plans.push(plan.clone());
         let (reporter, steps) = (&self.reporter, &self.steps);
         let save = |record: &RunRecord| {
-            let mut record = record.clone();
-            steps.write_into(&mut record);
+            let copy = || {
+                let mut record = record.clone();
+                steps.write_into(&mut record);
+                record
+            };
             let steps = steps.clone();
-            Reporter::save_aside(reporter, record, move |error| steps.warn(&format!("the report could not be saved: {error}")));
+            Reporter::save_aside(reporter, copy, move |error| steps.warn(&format!("the report could not be saved: {error}")));
         };
         if let Some(why) = self.engine.run(plan, &mut self.record, &save).await {
             self.ended_early(&why);
@@ -393,6 +396,9 @@ impl Session {
         let path = self.reporter.path();
         listener.on(&Event::Finished(Box::new(self.record.clone()), path.clone()));
         down?;
+        // Clients, logs that are followed, and a simulated mesh with all that runs in it: nobody waits for their end.
+        let engine = self.engine;
+        tokio::task::spawn_blocking(move || drop(engine));
         Ok((self.record, path))
     }
 }

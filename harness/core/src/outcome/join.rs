@@ -10,6 +10,8 @@
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
+use std::ops::Deref;
+use std::sync::Arc;
 
 use jiff::Timestamp;
 
@@ -34,16 +36,44 @@ pub struct ProxyLog {
     pub proxy: Namespaced,
     /// The replica.
     pub pod: String,
-    /// Its lines, in the order logged; those that are no access-log lines do not matter.
-    pub lines: Vec<String>,
+    /// Its lines, in the order logged.
+    pub lines: Vec<Arc<ReadLine>>,
 }
 
-struct Line<'a> {
-    log: &'a ProxyLog,
+/// A line of an access log. It is read once and looked at often: by every call under way, whenever another line comes.
+#[derive(Debug, PartialEq, Eq)]
+pub struct ReadLine {
     entry: AccessLogEntry,
     start: Option<Timestamp>,
     upstream_local: Option<SocketAddr>,
     downstream_remote: Option<SocketAddr>,
+}
+
+impl ReadLine {
+    /// None for what is no line of an access log: that does not matter.
+    #[must_use]
+    pub fn read(line: &str) -> Option<Self> {
+        let entry = AccessLogEntry::parse(line)?;
+        Some(Self {
+            start: entry.start.parse().ok(),
+            upstream_local: address(&entry.upstream_local),
+            downstream_remote: address(&entry.downstream_remote),
+            entry,
+        })
+    }
+}
+
+struct Line<'a> {
+    log: &'a ProxyLog,
+    read: &'a ReadLine,
+}
+
+impl Deref for Line<'_> {
+    type Target = ReadLine;
+
+    fn deref(&self) -> &ReadLine {
+        self.read
+    }
 }
 
 struct Joined {
@@ -57,7 +87,7 @@ struct Joined {
 /// The lines of this call, in the order in which it passed the proxies.
 #[must_use]
 pub fn join(call: &CallMark, logs: &[ProxyLog]) -> Vec<HopSeen> {
-    let lines = read(logs);
+    let lines: Vec<Line<'_>> = logs.iter().flat_map(|log| log.lines.iter().map(move |read| Line { log, read })).collect();
     let mut joined: Vec<Joined> = lines
         .iter()
         .enumerate()
@@ -100,19 +130,6 @@ fn holds_token(agent: &str, token: &str) -> bool {
             !agent[..at].chars().next_back().is_some_and(part_of_word)
                 && !agent[at + token.len()..].chars().next().is_some_and(part_of_word)
         })
-}
-
-fn read(logs: &[ProxyLog]) -> Vec<Line<'_>> {
-    let of = |log| {
-        move |entry: AccessLogEntry| Line {
-            log,
-            start: entry.start.parse().ok(),
-            upstream_local: address(&entry.upstream_local),
-            downstream_remote: address(&entry.downstream_remote),
-            entry,
-        }
-    };
-    logs.iter().flat_map(|log| log.lines.iter().filter_map(|l| AccessLogEntry::parse(l)).map(of(log))).collect()
 }
 
 /// An address with a port; port 0 stands in lines whose address comes from X-Forwarded-For and identifies nothing.
@@ -208,7 +225,8 @@ mod tests {
     }
 
     fn log(proxy: &str, pod: &str, lines: &[String]) -> ProxyLog {
-        ProxyLog { proxy: name(proxy), pod: pod.into(), lines: lines.to_vec() }
+        let lines = lines.iter().filter_map(|line| ReadLine::read(line)).map(Arc::new);
+        ProxyLog { proxy: name(proxy), pod: pod.into(), lines: lines.collect() }
     }
 
     fn mark(token: &str, local: Option<&str>, own: Option<&str>) -> CallMark {

@@ -23,6 +23,7 @@ pub use flags::{explain_details, explain_flags, explain_reset};
 pub use judge::{judge, judge_check};
 pub use layer::{Layer, first_broken};
 pub use observation::*;
+pub(crate) use redact::is_suspect;
 pub use redact::redact;
 pub use structure_diff::difference;
 

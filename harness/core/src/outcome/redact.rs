@@ -5,6 +5,17 @@ use std::sync::LazyLock;
 
 use regex::Regex;
 
+/// Each rule, here and in reports, finds nothing where none of these words stands: most texts have none, and one look costs a tenth of
+/// ten. Where the rules ignore case, so does this.
+static SUSPECT: LazyLock<Regex> = LazyLock::new(|| {
+    Regex::new("-----(?i:begin)|LS0tLS1CRUdJTi|(?i:inline|authorization|bearer)|eyJ").expect("redaction expressions are constants")
+});
+
+/// Whether a text may hold something that is to be taken out.
+pub(crate) fn is_suspect(text: &str) -> bool {
+    SUSPECT.is_match(text)
+}
+
 /// What is looked for, and what stands there afterwards; in this order, and so that a second pass changes nothing.
 static RULES: LazyLock<Vec<(Regex, &'static str)>> = LazyLock::new(|| {
     [
@@ -33,6 +44,10 @@ static RULES: LazyLock<Vec<(Regex, &'static str)>> = LazyLock::new(|| {
 /// it holds a secret; what stays says what kind of thing was there.
 #[must_use]
 pub fn redact(text: &str) -> String {
+    if is_suspect(text) { by_the_rules(text) } else { text.to_owned() }
+}
+
+fn by_the_rules(text: &str) -> String {
     let mut now = Cow::Borrowed(text);
     for (pattern, with) in RULES.iter() {
         if let Cow::Owned(changed) = pattern.replace_all(&now, *with) {
@@ -126,6 +141,11 @@ mod tests {
         fn twice_is_once(text in "(-----BEGIN [A-Z ]{1,9}-----|-----END [A-Z ]{1,9}-----|Bearer |authorization: basic |inline_bytes: |\"inline_string\":\"|eyJ|[ -~]|\n){0,30}") {
             let once = redact(&text);
             prop_assert_eq!(redact(&once), once);
+        }
+
+        #[test]
+        fn what_is_not_suspected_has_nothing_for_the_rules(text in "(-----BEGIN [A-Z ]{1,9}-----|-----begin%20KEY-----|LS0tLS1CRUdJTi|[Bb]earer |(proxy-)?[aA]uthorization[:=] ?basic |inline_?bytes: |\\\\?\"inlineString\\\\?\":\\\\?\"|eyJ|[ -~]|\n){0,30}") {
+            prop_assert_eq!(redact(&text), by_the_rules(&text));
         }
     }
 }

@@ -85,6 +85,13 @@ impl PastRun {
     }
 }
 
+/// Whether [`note_history`] would change a record, whatever the past was: most runs have nothing that is red.
+#[must_use]
+pub fn needs_history(record: &RunRecord) -> bool {
+    let mut checks = record.scenarios.iter().flat_map(|s| &s.checks);
+    checks.any(|c| c.history.is_some() || !matches!(c.outcome, Outcome::Passed | Outcome::Skipped { .. }))
+}
+
 /// Writes into each red or flaky check what `past` says of it. `past` are runs on the same provider, the newest first.
 pub fn note_history(record: &mut RunRecord, past: &[PastRun]) {
     let started = record.started.clone();
@@ -212,6 +219,7 @@ mod tests {
         let seen = record.scenarios[1].checks[0].history.clone().unwrap();
         assert_eq!(seen.words().unwrap(), "flaky in 2 of its last 3 runs");
         assert!(record.scenarios[0].checks[0].history.is_none());
+        assert!(needs_history(&record) && needs_history(&sample::red()) && !needs_history(&sample::green()));
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use super::record::RunRecord;
-use super::redaction::scrub;
+use super::redaction::{is_suspect, scrub};
 
 /// The record as JSON without keys, tokens and certificate bodies. [`RunRecord`] reads it back.
 ///
@@ -19,11 +19,12 @@ pub fn record_json(record: &RunRecord) -> Result<String, serde_json::Error> {
 
 fn scrub_value(value: &mut Value) {
     match value {
-        Value::String(text) => *text = scrub(text),
+        Value::String(text) if is_suspect(text) => *text = scrub(text),
         Value::Object(map) => map.values_mut().for_each(scrub_value),
         Value::Array(items) => {
             // A PEM block may lie over the lines of one field.
-            let lines: Option<Vec<&str>> = items.iter().map(Value::as_str).collect();
+            let suspect = items.iter().any(|item| item.as_str().is_some_and(is_suspect));
+            let lines: Option<Vec<&str>> = if suspect { items.iter().map(Value::as_str).collect() } else { None };
             if let Some(text) = lines.map(|l| l.join("\n")) {
                 let clean = scrub(&text);
                 if clean != text {
@@ -32,6 +33,6 @@ fn scrub_value(value: &mut Value) {
             }
             items.iter_mut().for_each(scrub_value);
         }
-        Value::Null | Value::Bool(_) | Value::Number(_) => {}
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
     }
 }

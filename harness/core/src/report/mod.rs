@@ -28,7 +28,7 @@ mod tests;
 pub use catalogue_page::catalogue_page;
 pub use diff::{RunDiff, diff, diff_text};
 pub use drift::{Drift, ResourceDrift, drift};
-pub use history::{PastRun, note_history};
+pub use history::{PastRun, needs_history, note_history};
 pub use html::html;
 pub use json::record_json;
 pub use junit::junit;

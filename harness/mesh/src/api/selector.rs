@@ -1,5 +1,6 @@
 //! Label and field selectors of lists and watches.
 
+use gateproof_mesh_config::istio::model::object::at;
 use serde_json::Value;
 
 use super::error::ApiError;
@@ -60,7 +61,7 @@ impl Selector {
     /// Whether the object is among the selected.
     #[must_use]
     pub fn matches(&self, object: &Value) -> bool {
-        let labels = object.pointer("/metadata/labels");
+        let labels = at(object, "/metadata/labels");
         let label = |key: &str| labels.and_then(|l| l.get(key)).and_then(Value::as_str);
         let fits = |requirement: &Requirement| match requirement {
             Requirement::In(key, values) => label(key).is_some_and(|v| values.iter().any(|w| w == v)),

@@ -79,7 +79,8 @@ fn syncz(shared: &Shared, state: &State) -> Value {
 
 /// In Envoy's own form, snake case: the same message as istiod's camel case.
 fn dump(shared: &Shared, version: &str, resources: &ProxyResources) -> String {
-    let mut out = String::from("{\"configs\":[");
+    let mut out = String::with_capacity(256 * 1024);
+    out.push_str("{\"configs\":[");
     let mut section = |kind: &str, list: &str, part: &str, url: &str, of: &BTreeMap<String, Arc<Value>>| {
         if !out.ends_with('[') {
             out.push(',');

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use gateproof_mesh_config::gateway_api::{CLASSES, Status};
+use gateproof_mesh_config::istio::model::object::at;
 use serde_json::{Value, json};
 
 use crate::api::Store;
@@ -86,7 +87,7 @@ pub(super) fn apply(store: &Store, wanted: Vec<Arc<Value>>, applied: &mut Applie
     let mut refused = Vec::new();
     let mut now = Applied::new();
     for object in wanted {
-        let text = |pointer: &str| object.pointer(pointer).and_then(Value::as_str).unwrap_or_default().to_owned();
+        let text = |pointer: &str| at(&object, pointer).and_then(Value::as_str).unwrap_or_default().to_owned();
         let group = text("/apiVersion").split_once('/').map_or(String::new(), |(group, _)| format!("{group}/"));
         let key = (format!("{group}{}", text("/kind")), text("/metadata/namespace"), text("/metadata/name"));
         let is_there = applied.get(&key) == Some(&object) && store.get(&key.0, &key.1, &key.2).is_some();

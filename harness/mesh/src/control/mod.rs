@@ -210,7 +210,7 @@ impl Istiod {
                 while began.elapsed() < pushed.settings.debounce_max
                     && tokio::time::timeout(pushed.settings.debounce, pushed.dirty.notified()).await.is_ok()
                 {}
-                pushed.push_all(&mut applied);
+                pushed.push_all(&mut applied).await;
             }
         });
         Self(Arc::new(Running { shared, tasks: vec![informer, pusher] }))
@@ -230,7 +230,7 @@ impl Istiod {
             state.proxies.insert(proxy.clone(), connected);
             if let Some(context) = state.context.clone() {
                 let version = state.version();
-                shared.push_one(&mut state, &proxy, &context, &version, None, &mut Alike::default());
+                shared.push_one(&mut state, &proxy, &context, &version, None, &Alike::default());
             }
             id
         };
@@ -283,27 +283,44 @@ impl Istiod {
 /// What proxies are to be sent before EnvoyFilters, by the number of their stream.
 type Made = BTreeMap<u64, ProxyResources>;
 
+/// The number of a proxy's stream, who it is, and what it was sent last before EnvoyFilters.
+type Outdated = (u64, ProxyNode, Option<ProxyResources>);
+
 /// Makes it for all of them, on two threads: sidecars have little in common with gateways.
-fn make(context: &PushContext, nodes: Vec<(u64, ProxyNode)>) -> Made {
-    let (gateways, sidecars): (Vec<_>, Vec<_>) = nodes.into_iter().partition(|(_, node)| node.kind == ProxyKind::Router);
-    let each = |nodes: Vec<(u64, ProxyNode)>| -> Made { nodes.into_iter().map(|(id, node)| (id, context.unpatched(&node))).collect() };
-    if gateways.is_empty() || sidecars.is_empty() {
-        return each(if gateways.is_empty() { sidecars } else { gateways });
+async fn make(context: &Arc<PushContext>, nodes: Vec<Outdated>, alike: &Arc<Alike>) -> Made {
+    let each = |nodes: Vec<Outdated>| {
+        let (context, alike) = (context.clone(), alike.clone());
+        let one = move |(id, node, before): Outdated| {
+            let mut now = context.unpatched(&node);
+            if let Some(before) = before {
+                alike.share(&mut now, &before);
+            }
+            (id, now)
+        };
+        aside(move || -> Made { nodes.into_iter().map(one).collect() })
+    };
+    let (gateways, sidecars): (Vec<_>, Vec<_>) = nodes.into_iter().partition(|(_, node, _)| node.kind == ProxyKind::Router);
+    let (mut made, more) = tokio::join!(each(sidecars), each(gateways));
+    made.extend(more);
+    made
+}
+
+/// Works on a thread of its own, so that the others go on meanwhile.
+async fn aside<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(done) => done,
+        Err(error) => match error.try_into_panic() {
+            Ok(panic) => std::panic::resume_unwind(panic),
+            // The runtime ends, and with it whoever waits.
+            Err(_) => std::future::pending().await,
+        },
     }
-    std::thread::scope(|scope| {
-        let other = scope.spawn(|| each(gateways));
-        let mut made = each(sidecars);
-        match other.join() {
-            Ok(more) => made.extend(more),
-            Err(panic) => std::panic::resume_unwind(panic),
-        }
-        made
-    })
 }
 
 impl State {
-    fn nodes(&self) -> Vec<(u64, ProxyNode)> {
-        self.proxies.values().map(|p| (p.id, p.node.clone())).collect()
+    /// Everybody, with what they were sent taken away: they are about to be sent something else.
+    fn outdated(&mut self) -> Vec<Outdated> {
+        self.proxies.values_mut().map(|p| (p.id, p.node.clone(), p.unpatched.take())).collect()
     }
 
     fn version(&self) -> String {
@@ -320,26 +337,36 @@ impl Shared {
         }
     }
 
-    fn push_all(&self, applied: &mut gateways::Applied) {
-        let (snapshot, before, converted) = {
+    async fn push_all(&self, applied: &mut gateways::Applied) {
+        let (snapshot, before, converted, last, features) = {
             let state = self.lock();
-            (self.snapshot(&state), state.made_of.clone(), state.converted.clone())
+            (self.snapshot(&state), state.made_of.clone(), state.converted.clone(), state.context.clone(), state.features)
         };
         let made_of: Vec<Arc<Value>> = snapshot.objects.iter().filter(|o| o["kind"] != "EnvoyFilter").cloned().collect();
-        let same = made_of.len() == before.len() && made_of.iter().zip(&before).all(|(a, b)| Arc::ptr_eq(a, b));
+        let same = made_of.len() == before.len()
+            && made_of.iter().zip(&before).all(|(a, b)| Arc::ptr_eq(a, b))
+            && last.as_ref().is_some_and(|last| last.features() == features);
         // Made without the lock: the debug endpoints go on answering with what was pushed last.
-        let converted = if same { converted } else { Arc::new(gateway_api::convert(&snapshot)) };
-        let mut with_converted = snapshot.clone();
-        with_converted.objects.extend(converted.objects.iter().cloned());
-        let (memory, features) = {
-            let state = self.lock();
-            (state.memory.clone(), state.features)
+        let alike = Arc::<Alike>::default();
+        let (converted, context, mut made) = match last.as_ref().filter(|_| same) {
+            Some(last) => (converted, Arc::new(last.with_envoy_filters(&snapshot.objects)), Made::new()),
+            None => {
+                let (memory, mut with_converted) = (self.lock().memory.clone(), snapshot.clone());
+                let read = move || {
+                    let converted = Arc::new(gateway_api::convert(&with_converted));
+                    with_converted.objects.extend(converted.objects.iter().cloned());
+                    (converted, Arc::new(PushContext::new(&with_converted).remembering(&memory).with(features)))
+                };
+                let (converted, context) = aside(read).await;
+                let outdated = self.lock().outdated();
+                let made = make(&context, outdated, &alike).await;
+                (converted, context, made)
+            }
         };
-        let context = Arc::new(PushContext::new(&with_converted).remembering(&memory).with(features));
-        let nodes = if same { Vec::new() } else { self.lock().nodes() };
-        let mut made = make(&context, nodes);
         let mut state = self.lock();
-        state.memory = context.memory();
+        if !same {
+            state.memory = context.memory();
+        }
         state.pushes += 1;
         state.context = Some(context.clone());
         if !same {
@@ -350,14 +377,15 @@ impl Shared {
         let version = state.version();
         let proxies: Vec<String> = state.proxies.keys().cloned().collect();
         self.log("info", &format!("ads\tPush debounce stable[{}]: {} proxies, version {version}", state.pushes, proxies.len()));
-        let mut alike = Alike::default();
         for proxy in proxies {
             let made = state.proxies.get(&proxy).and_then(|p| made.remove(&p.id));
-            self.push_one(&mut state, &proxy, &context, &version, made, &mut alike);
+            self.push_one(&mut state, &proxy, &context, &version, made, &alike);
         }
         let live = state.proxies.values().filter_map(|p| p.last.as_ref()).map(|(_, r)| r.clone()).collect::<Vec<_>>();
         drop(state);
         self.texts.keep(live.iter().flat_map(|r| [&r.listeners, &r.routes, &r.clusters, &r.endpoints]).flat_map(|m| m.values()));
+        // Large trees of small values, which the next push need not wait for.
+        tokio::task::spawn_blocking(move || drop((alike, last)));
         if !same {
             self.look_after_gateways(&snapshot, &converted, applied);
         }
@@ -372,21 +400,15 @@ impl Shared {
         converted.not_converted.iter().for_each(|what| self.log("warn", &format!("gateway\tnot simulated: {what}")));
     }
 
-    /// `made` is what the proxy is to be sent before EnvoyFilters, if somebody has made it from this context.
-    fn push_one(
-        &self,
-        state: &mut State,
-        proxy: &str,
-        context: &PushContext,
-        version: &str,
-        made: Option<ProxyResources>,
-        alike: &mut Alike,
-    ) {
+    /// `made` is what the proxy is to be sent before EnvoyFilters, if somebody has made it from this context; what is the same as
+    /// before is shared with that already.
+    fn push_one(&self, state: &mut State, proxy: &str, context: &PushContext, version: &str, made: Option<ProxyResources>, alike: &Alike) {
         let Some(connected) = state.proxies.get_mut(proxy) else { return };
-        let unpatched = match connected.unpatched.take() {
-            Some(unpatched) if !connected.outdated => unpatched,
-            before => {
-                let mut now = made.unwrap_or_else(|| context.unpatched(&connected.node));
+        let unpatched = match (connected.unpatched.take(), made) {
+            (Some(unpatched), _) if !connected.outdated => unpatched,
+            (_, Some(made)) => made,
+            (before, None) => {
+                let mut now = context.unpatched(&connected.node);
                 if let Some(before) = before {
                     alike.share(&mut now, &before);
                 }
@@ -465,19 +487,29 @@ fn nonce(version: &str, proxy: &str, url: &str) -> String {
 /// Proxies share resources, so that most pairs come again. What was compared is held, so that its address stands for nothing else
 /// meanwhile.
 #[derive(Default)]
-struct Alike(HashMap<(usize, usize), Compared>);
+struct Alike(Mutex<HashMap<(usize, usize), Compared>>);
 
 /// Two resources, and whether they are the same.
 type Compared = (Arc<Value>, Arc<Value>, bool);
 
 impl Alike {
-    fn are(&mut self, new: &Arc<Value>, old: &Arc<Value>) -> bool {
-        let place = (Arc::as_ptr(new) as usize, Arc::as_ptr(old) as usize);
-        self.0.entry(place).or_insert_with(|| (new.clone(), old.clone(), new == old)).2
+    fn lock(&self) -> MutexGuard<'_, HashMap<(usize, usize), Compared>> {
+        self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
-    fn share(&mut self, resources: &mut ProxyResources, last: &ProxyResources) {
-        let mut share = |new: &mut BTreeMap<String, Arc<Value>>, old: &BTreeMap<String, Arc<Value>>| {
+    fn are(&self, new: &Arc<Value>, old: &Arc<Value>) -> bool {
+        let place = (Arc::as_ptr(new) as usize, Arc::as_ptr(old) as usize);
+        if let Some((.., are)) = self.lock().get(&place) {
+            return *are;
+        }
+        // Compared without the lock: two at once find the same.
+        let are = new == old;
+        self.lock().insert(place, (new.clone(), old.clone(), are));
+        are
+    }
+
+    fn share(&self, resources: &mut ProxyResources, last: &ProxyResources) {
+        let share = |new: &mut BTreeMap<String, Arc<Value>>, old: &BTreeMap<String, Arc<Value>>| {
             for (name, value) in new {
                 if let Some(same) = old.get(name).filter(|o| !Arc::ptr_eq(o, value) && self.are(value, o)) {
                     value.clone_from(same);

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use gateproof_mesh_config::istio::model::object::at;
 use serde_json::Value;
 
 use crate::api::{Action, Change};
@@ -29,7 +30,7 @@ type Key = (String, String, String);
 pub(super) struct Stores(BTreeMap<Key, Arc<Value>>);
 
 fn text<'a>(object: &'a Value, pointer: &str) -> &'a str {
-    object.pointer(pointer).and_then(Value::as_str).unwrap_or_default()
+    at(object, pointer).and_then(Value::as_str).unwrap_or_default()
 }
 
 fn group(object: &Value) -> &str {
@@ -57,12 +58,12 @@ fn differs(old: &Value, new: &Value) -> bool {
     let parts: &[&str] = match text(new, "/kind") {
         "Pod" => &["/metadata/uid", "/metadata/labels", "/metadata/annotations", "/metadata/deletionTimestamp", "/status/podIP"],
         "Deployment" | "Node" | "ServiceAccount" => &["/metadata/uid"],
-        _ if new.pointer("/metadata/generation").is_some() => {
+        _ if at(new, "/metadata/generation").is_some() => {
             &["/metadata/uid", "/metadata/generation", "/metadata/labels", "/metadata/annotations", "/spec"]
         }
         _ => &[""],
     };
-    parts.iter().any(|p| old.pointer(p) != new.pointer(p))
+    parts.iter().any(|p| at(old, p) != at(new, p))
 }
 
 impl Stores {

@@ -135,8 +135,10 @@ impl AsyncRead for Conn {
     }
 }
 
-impl AsyncWrite for Conn {
-    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+impl Conn {
+    /// Takes as much of these as there is room for, in one go.
+    fn poll_send(&self, cx: &mut Context<'_>, parts: &[io::IoSlice<'_>]) -> Poll<io::Result<usize>> {
+        let all: usize = parts.iter().map(|part| part.len()).sum();
         let mut pipe = lock(&self.outgoing);
         if pipe.reset || pipe.broken || pipe.finished {
             let reset = pipe.reset;
@@ -145,7 +147,7 @@ impl AsyncWrite for Conn {
             // What the other end sent before it went comes before the news that it went: until that is read, writing
             // goes on, into nothing.
             if reset && !lock(&self.incoming).data.is_empty() {
-                return Poll::Ready(Ok(buf.len()));
+                return Poll::Ready(Ok(all));
             }
             let kind = if reset { io::ErrorKind::ConnectionReset } else { io::ErrorKind::BrokenPipe };
             return Poll::Ready(Err(kind.into()));
@@ -154,27 +156,35 @@ impl AsyncWrite for Conn {
         // written, an alert before the end in particular.
         if pipe.abandoned {
             pipe.broken = true;
-            return Poll::Ready(Ok(buf.len()));
+            return Poll::Ready(Ok(all));
         }
         let room = WINDOW.saturating_sub(pipe.data.len());
-        if room == 0 && !buf.is_empty() {
+        if room == 0 && all > 0 {
             pipe.writer = Some(cx.waker().clone());
             return Poll::Pending;
         }
-        let n = room.min(buf.len());
-        pipe.data.extend_from_slice(&buf[..n]);
+        let n = room.min(all);
+        let mut left = n;
+        for part in parts {
+            let taken = left.min(part.len());
+            pipe.data.extend_from_slice(&part[..taken]);
+            left -= taken;
+        }
         if let Some(reader) = pipe.reader.take() {
             reader.wake();
         }
         Poll::Ready(Ok(n))
     }
+}
+
+impl AsyncWrite for Conn {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        self.poll_send(cx, &[io::IoSlice::new(buf)])
+    }
 
     /// All at once, as one call to the kernel: a flight of TLS messages is not torn apart by what the other end does meanwhile.
     fn poll_write_vectored(self: Pin<&mut Self>, cx: &mut Context<'_>, bufs: &[io::IoSlice<'_>]) -> Poll<io::Result<usize>> {
-        match bufs {
-            [only] => self.poll_write(cx, only),
-            several => self.poll_write(cx, &several.iter().flat_map(|part| part.iter().copied()).collect::<Vec<u8>>()),
-        }
+        self.poll_send(cx, bufs)
     }
 
     fn is_write_vectored(&self) -> bool {

@@ -10,11 +10,18 @@ pub(super) struct Sent {
     pub(super) json: Arc<Value>,
     pub(super) since: Timestamp,
     text: OnceLock<Arc<str>>,
+    entry: OnceLock<Arc<str>>,
 }
 
 impl Sent {
     pub(super) fn new(json: Arc<Value>) -> Self {
-        Self { json, since: Timestamp::now(), text: OnceLock::new() }
+        Self { json, since: Timestamp::now(), text: OnceLock::new(), entry: OnceLock::new() }
+    }
+
+    /// As an entry of a dump: an `Any` of this type under this name, and since when.
+    pub(super) fn entry(&self, what: &str, type_url: &str) -> Arc<str> {
+        let make = || format!("{{\"{what}\":{},\"last_updated\":\"{}\"}}", any(&self.json, type_url), time(self.since)).into();
+        self.entry.get_or_init(make).clone()
     }
 
     /// As an `Any` of this type.

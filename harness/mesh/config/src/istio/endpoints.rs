@@ -7,7 +7,6 @@ use std::sync::Arc;
 
 use serde_json::{Map, Value, json};
 
-use super::clusters::Made;
 use super::locality::{Failover, Group};
 use super::model::{PushContext, Registry, Resolution, Service, ServicePort, StaticEndpoint, TargetPort, object};
 use super::policy::{PeerMode, peer_mode};
@@ -124,11 +123,8 @@ impl PushContext {
 
     /// The same context, with what earlier pushes knew.
     #[must_use]
-    pub fn remembering(mut self, earlier: &Remembered) -> Self {
-        self.remembered = earlier.clone();
-        // Clusters name the identities.
-        self.clusters = Made::default();
-        self
+    pub fn remembering(self, earlier: &Remembered) -> Self {
+        self.with_memory(earlier.clone())
     }
 
     /// What later pushes have to know of this one.

@@ -5,14 +5,12 @@
 
 use futures::future::join_all;
 use hyper::Response;
-use tokio::io::{AsyncWriteExt, copy_bidirectional, duplex, split};
+use tokio::io::{AsyncWriteExt, split};
 
 use super::request::{At, Call};
 use super::websocket::{self, Incoming, Receiver, Sender};
 use super::{ApiBody, Server};
 use crate::api::error::ApiError;
-
-const PIPE: usize = 64 * 1024;
 
 impl Server {
     pub(super) fn port_forward(&self, call: &mut Call, at: &At) -> Result<Response<ApiBody>, ApiError> {
@@ -49,33 +47,28 @@ async fn forward(server: &Server, namespace: &str, pod: &str, ports: &[u16], sen
             }
         }
     }
+    let dialled = join_all(ports.iter().map(|port| server.kubelet.dial(namespace, pod, *port))).await;
     let mut inputs = Vec::new();
     let mut works = Vec::new();
-    for (channel, port) in (0..=u8::MAX).step_by(2).zip(ports) {
-        let (near, mut far) = duplex(PIPE);
-        let (output, input) = split(near);
-        inputs.push(Some(input));
-        let dialled = server.kubelet.dial(namespace, pod, *port);
+    for ((channel, port), dialled) in (0..=u8::MAX).step_by(2).zip(ports).zip(dialled) {
+        let (output, input, error) = match dialled {
+            Ok(connection) => {
+                let (output, input) = split(connection);
+                (Some(output), Some(input), None)
+            }
+            Err(error) => (None, None, Some(error)),
+        };
+        inputs.push(input);
         works.push(async move {
-            let carried = async {
-                match dialled.await {
-                    Ok(mut connection) => {
-                        let _ = copy_bidirectional(&mut far, &mut connection).await;
-                    }
-                    Err(error) => {
-                        let message = format!(
-                            "error forwarding port {port} to pod {pod}, uid : failed to connect to localhost:{port} inside the pod: {error}"
-                        );
-                        sender.send(channel.saturating_add(1), message.as_bytes()).await;
-                    }
-                }
-                drop(far);
-                // Done is a port when all that came from the pod is sent.
-                std::future::pending::<()>().await;
-            };
-            tokio::select! {
-                () = carried => {}
-                _ = sender.pump(channel, output) => {}
+            if let Some(error) = error {
+                let message = format!(
+                    "error forwarding port {port} to pod {pod}, uid : failed to connect to localhost:{port} inside the pod: {error}"
+                );
+                sender.send(channel.saturating_add(1), message.as_bytes()).await;
+            }
+            // Done is a port when all that came from the pod is sent.
+            if let Some(output) = output {
+                sender.pump(channel, output).await;
             }
         });
     }

@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use bytes::Bytes;
+use bytes::{BufMut, Bytes, BytesMut};
 use futures::stream::{SplitSink, SplitStream};
 use futures::{SinkExt, StreamExt};
 use http_body_util::{BodyExt, Empty};
@@ -22,6 +22,9 @@ use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Message, Role};
 use super::ApiBody;
 use super::request::Call;
 use crate::api::error::ApiError;
+
+/// At most so much of a channel's data goes into one message.
+const CHUNK: usize = 128 * 1024;
 
 type Socket = WebSocketStream<TokioIo<Upgraded>>;
 
@@ -125,13 +128,17 @@ impl Sender {
 
     /// Sends what comes until its end; false when the client is gone before.
     pub(super) async fn pump(&self, channel: u8, mut from: impl AsyncRead + Unpin) -> bool {
-        let mut buffer = vec![0; 16 * 1024];
+        let mut buffer = BytesMut::new();
         loop {
-            match from.read(&mut buffer).await {
+            // A dump of a proxy is some hundred kilobytes: each message more wakes half a dozen tasks.
+            if buffer.capacity() < CHUNK / 8 {
+                buffer.reserve(CHUNK);
+            }
+            buffer.put_u8(channel);
+            match from.read_buf(&mut buffer).await {
                 Ok(0) | Err(_) => return true,
-                Ok(n) => {
-                    let Some(data) = buffer.get(..n) else { return true };
-                    if !self.send(channel, data).await {
+                Ok(_) => {
+                    if self.sink.lock().await.send(Message::binary(buffer.split().freeze())).await.is_err() {
                         return false;
                     }
                 }

@@ -22,7 +22,35 @@ use super::super::{lock, read};
 const SECTIONS: [&str; 7] = ["Bootstrap", "Clusters", "Endpoints", "Listeners", "ScopedRoutes", "Routes", "Secrets"];
 
 /// A list of a section: its name and its entries as JSON.
-type Lists = Vec<(&'static str, Vec<String>)>;
+type Lists = Vec<(&'static str, Vec<Text>)>;
+
+/// An entry as JSON: most are kept from one dump to the next.
+enum Text {
+    Kept(Arc<str>),
+    Made(String),
+}
+
+impl std::ops::Deref for Text {
+    type Target = str;
+
+    fn deref(&self) -> &str {
+        match self {
+            Self::Kept(text) => text,
+            Self::Made(text) => text,
+        }
+    }
+}
+
+/// Entries one after another.
+fn put_all(out: &mut String, entries: &[Text]) {
+    out.reserve(entries.iter().map(|entry| entry.len() + 1).sum());
+    for (n, entry) in entries.iter().enumerate() {
+        if n > 0 {
+            out.push(',');
+        }
+        out.push_str(entry);
+    }
+}
 
 /// All of it.
 pub(in super::super) fn dump(core: &Arc<Core>, include_eds: bool) -> String {
@@ -47,7 +75,9 @@ pub(in super::super) fn dump(core: &Arc<Core>, include_eds: bool) -> String {
         }
         for (name, entries) in lists(core, &state, section) {
             if !entries.is_empty() {
-                let _ = write!(out, ",\"{name}\":[{}]", entries.join(","));
+                let _ = write!(out, ",\"{name}\":[");
+                put_all(&mut out, &entries);
+                out.push(']');
             }
         }
         out.push('}');
@@ -71,7 +101,10 @@ pub(super) fn resource(core: &Arc<Core>, wanted: &str) -> Option<String> {
     ];
     known.contains(&wanted).then(|| {
         let found = SECTIONS.iter().flat_map(|s| lists(core, &state, s)).find(|(name, _)| *name == wanted);
-        format!("{{\"configs\":[{}]}}", found.map(|(_, entries)| entries.join(",")).unwrap_or_default())
+        let mut out = String::from("{\"configs\":[");
+        put_all(&mut out, &found.map(|(_, entries)| entries).unwrap_or_default());
+        out.push_str("]}");
+        out
     })
 }
 
@@ -91,7 +124,7 @@ fn lists(core: &Arc<Core>, state: &State, section: &str) -> Lists {
     match section {
         "Clusters" => clusters(core, state),
         "Endpoints" => vec![("dynamic_endpoint_configs", endpoints(core))],
-        "Listeners" => vec![("dynamic_listeners", listeners(core, state))],
+        "Listeners" => vec![("dynamic_listeners", listeners(core, state).into_iter().map(Text::Made).collect())],
         "Routes" => routes(core),
         "Secrets" => secrets(core, state),
         _ => Vec::new(),
@@ -103,18 +136,18 @@ fn entry(what: &str, text: &str, since: Timestamp) -> String {
 }
 
 fn clusters(core: &Arc<Core>, state: &State) -> Lists {
-    let cluster = |c: &ClusterRuntime| entry("cluster", &c.sent.text(CLUSTER), c.sent.since);
+    let cluster = |c: &ClusterRuntime| Text::Kept(c.sent.entry("cluster", CLUSTER));
     let active = read(&core.env.tables).clusters.values().map(|c| cluster(c)).collect();
     let warming = state.warming_clusters.values().map(|w| cluster(&w.what)).collect();
     vec![("dynamic_active_clusters", active), ("dynamic_warming_clusters", warming)]
 }
 
 /// Endpoints as clusters use them, in Envoy's form (`ConfigDumpHandler::dumpEndpointConfigs`).
-fn endpoints(core: &Arc<Core>) -> Vec<String> {
+fn endpoints(core: &Arc<Core>) -> Vec<Text> {
     let clusters: Vec<Arc<ClusterRuntime>> = read(&core.env.tables).clusters.values().cloned().collect();
     clusters
         .iter()
-        .map(|cluster| cluster.endpoints_text(|members| assignment(&cluster.spec.eds_name, &members.hosts)).to_string())
+        .map(|cluster| Text::Kept(cluster.endpoints_text(|members| assignment(&cluster.spec.eds_name, &members.hosts))))
         .collect()
 }
 
@@ -171,8 +204,10 @@ fn endpoint(host: &UpstreamHost) -> Value {
 
 fn listeners(core: &Arc<Core>, state: &State) -> Vec<String> {
     let version = version_of(state, LISTENER).unwrap_or_default();
-    let one = |l: &super::super::listener::ListenerRuntime| {
-        format!("{{\"version_info\":\"{version}\",\"listener\":{},\"last_updated\":\"{}\"}}", l.sent.text(LISTENER), time(l.sent.since))
+    let put = |out: &mut String, what: &str, l: &super::super::listener::ListenerRuntime| {
+        let (text, since) = (l.sent.text(LISTENER), time(l.sent.since));
+        out.reserve(text.len() + 256);
+        let _ = write!(out, ",\"{what}\":{{\"version_info\":\"{version}\",\"listener\":{text},\"last_updated\":\"{since}\"}}");
     };
     let tables = read(&core.env.tables);
     let now = Instant::now();
@@ -190,24 +225,22 @@ fn listeners(core: &Arc<Core>, state: &State) -> Vec<String> {
         .into_iter()
         .map(|name| {
             let mut out = format!("{{\"name\":{}", Value::from(name));
-            let mut put = |what: &str, text: String| {
-                let _ = write!(out, ",\"{what}\":{text}");
-            };
             if let Some(active) = tables.listeners.get(name) {
-                put("active_state", one(active));
+                put(&mut out, "active_state", active);
             }
             if let Some(warming) = state.warming_listeners.get(name) {
-                put("warming_state", one(&warming.what));
+                put(&mut out, "warming_state", &warming.what);
             }
             if let Some(old) = draining.iter().rfind(|l| l.spec.name == name) {
-                put("draining_state", one(old));
+                put(&mut out, "draining_state", old);
             }
             if let Some(refused) = refused.and_then(|r| r.get(name)) {
                 let words = Value::from(refused.words.as_str());
                 let failed = any(&refused.json, LISTENER);
-                put(
-                    "error_state",
-                    format!("{{\"failed_configuration\":{failed},\"last_update_attempt\":\"{}\",\"details\":{words}}}", time(refused.at)),
+                let at = time(refused.at);
+                let _ = write!(
+                    out,
+                    ",\"error_state\":{{\"failed_configuration\":{failed},\"last_update_attempt\":\"{at}\",\"details\":{words}}}"
                 );
             }
             out.push('}');
@@ -219,8 +252,8 @@ fn listeners(core: &Arc<Core>, state: &State) -> Vec<String> {
 fn routes(core: &Arc<Core>) -> Lists {
     let tables = read(&core.env.tables);
     let of_listeners =
-        tables.listeners.values().flat_map(|l| l.static_routes().iter().map(|text| entry("route_config", text, l.sent.since)));
-    let dynamic = tables.routes.values().map(|r| entry("route_config", &r.sent.text(ROUTE), r.sent.since)).collect();
+        tables.listeners.values().flat_map(|l| l.static_routes().iter().map(|text| Text::Made(entry("route_config", text, l.sent.since))));
+    let dynamic = tables.routes.values().map(|r| Text::Kept(r.sent.entry("route_config", ROUTE))).collect();
     vec![("static_route_configs", of_listeners.collect()), ("dynamic_route_configs", dynamic)]
 }
 
@@ -246,7 +279,7 @@ fn secrets(core: &Arc<Core>, state: &State) -> Lists {
                 continue;
             }
             let entry = json!({"name": name, "version_info": "uninitialized", "last_updated": time(Timestamp::now()), "secret": secret});
-            warming.push(entry.to_string());
+            warming.push(Text::Made(entry.to_string()));
             continue;
         };
         let sent = &known.secret;
@@ -256,7 +289,7 @@ fn secrets(core: &Arc<Core>, state: &State) -> Lists {
         if !sent.ca_pem.is_empty() {
             secret["validation_context"] = json!({"trusted_ca": bytes(&sent.ca_pem)});
         }
-        active.push(json!({"name": name, "last_updated": time(known.since), "secret": secret}).to_string());
+        active.push(Text::Made(json!({"name": name, "last_updated": time(known.since), "secret": secret}).to_string()));
     }
     vec![("dynamic_active_secrets", active), ("dynamic_warming_secrets", warming)]
 }

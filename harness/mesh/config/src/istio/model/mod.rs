@@ -10,6 +10,7 @@ mod service;
 mod visibility;
 
 use std::collections::BTreeMap;
+use std::ops::Deref;
 use std::sync::{Arc, OnceLock};
 
 use serde_json::Value;
@@ -57,6 +58,22 @@ pub fn sni_name(port: u16, subset: &str, host: &str) -> String {
 /// The objects of a snapshot, made ready for questions. It does not depend on the order of the snapshot's objects.
 #[derive(Debug, Clone)]
 pub struct PushContext {
+    contents: Arc<Contents>,
+    /// EnvoyFilters change what was made of everything else; so a context can be had again with others.
+    envoy_filters: Vec<Arc<Value>>,
+}
+
+impl Deref for PushContext {
+    type Target = Contents;
+
+    fn deref(&self) -> &Contents {
+        &self.contents
+    }
+}
+
+/// All of a [`PushContext`] but the EnvoyFilters.
+#[derive(Debug, Clone)]
+pub struct Contents {
     /// The mesh configuration.
     pub mesh: MeshConfig,
     /// The namespace of mesh-wide objects.
@@ -123,14 +140,16 @@ impl PushContext {
         let destination_rules = DestinationRules::new(of_kind("DestinationRule"), &snapshot.domain, &mesh.root_namespace, is_private);
         let pods = of_kind("Pod").iter().filter(|pod| !object::flag(pod, "/spec/hostNetwork") && is_alive(pod));
         let pods_by_ip = pods.map(|pod| (object::text(pod, "/status/podIP").to_owned(), Arc::clone(pod))).filter(|(ip, _)| !ip.is_empty());
-        PushContext {
+        let pods_by_ip = pods_by_ip.collect();
+        let envoy_filters = objects.remove(ENVOY_FILTER).unwrap_or_default();
+        let contents = Contents {
             root_namespace: mesh.root_namespace.clone(),
             domain: snapshot.domain.clone(),
             services,
             namespaces,
             log,
             destination_rules,
-            pods_by_ip: pods_by_ip.collect(),
+            pods_by_ip,
             mesh,
             objects,
             endpoints: OnceLock::new(),
@@ -138,20 +157,49 @@ impl PushContext {
             remembered: Remembered::default(),
             features: Features::default(),
             clusters: Made::default(),
-        }
+        };
+        PushContext { contents: Arc::new(contents), envoy_filters }
+    }
+
+    /// The same with the EnvoyFilters among these objects instead of its own.
+    #[must_use]
+    pub fn with_envoy_filters(&self, objects: &[Arc<Value>]) -> PushContext {
+        let discovery = Discovery::of(&self.mesh.raw);
+        let counts = |namespace: &str| namespace.is_empty() || discovery.takes(self.namespaces.get(namespace));
+        let taken = objects.iter().filter(|object| kind_key(object) == ENVOY_FILTER && counts(object::namespace(object)));
+        let mut envoy_filters: Vec<Arc<Value>> = taken.cloned().collect();
+        envoy_filters.sort_by(|one, other| order(one).cmp(&order(other)));
+        PushContext { contents: Arc::clone(&self.contents), envoy_filters }
+    }
+
+    /// The same with what earlier pushes knew. Clusters name the identities, so that none that was made before counts.
+    pub(super) fn with_memory(mut self, remembered: Remembered) -> PushContext {
+        let contents = Arc::make_mut(&mut self.contents);
+        contents.remembered = remembered;
+        contents.clusters = Made::default();
+        self
     }
 
     /// As of an istiod with these features.
     #[must_use]
     pub fn with(mut self, features: Features) -> PushContext {
-        self.features = features;
+        Arc::make_mut(&mut self.contents).features = features;
         self
+    }
+
+    /// Of what an istiod it is.
+    #[must_use]
+    pub fn features(&self) -> Features {
+        self.features
     }
 
     /// The objects of a kind, oldest first, then by name and namespace. Kinds of Gateway API are asked for as
     /// `KIND.gateway.networking.k8s.io`, since two groups have a `Gateway`; all others by their kind alone.
     #[must_use]
     pub fn objects(&self, kind: &str) -> &[Arc<Value>] {
+        if kind == ENVOY_FILTER {
+            return &self.envoy_filters;
+        }
         self.objects.get(kind).map_or(&[], Vec::as_slice)
     }
 
@@ -214,6 +262,8 @@ impl PushContext {
         selecting.or_else(|| rules.iter().find(|rule| rule.clients.is_none())).copied()
     }
 }
+
+const ENVOY_FILTER: &str = "EnvoyFilter";
 
 /// Under which word objects of this kind are found.
 fn kind_key(value: &Value) -> String {

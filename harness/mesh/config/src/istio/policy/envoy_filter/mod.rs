@@ -158,7 +158,7 @@ fn is_for_proxy(entry: &Value) -> bool {
 fn gateway_ports(ctx: &PushContext, node: &ProxyNode) -> BTreeMap<u64, Vec<u64>> {
     let mut ports: BTreeMap<u64, Vec<u64>> = BTreeMap::new();
     for service in ctx.objects("Service").iter().filter(|service| object::namespace(service) == node.namespace) {
-        let selector = service.pointer("/spec/selector").map(object::text_map).unwrap_or_default();
+        let selector = object::at(service, "/spec/selector").map(object::text_map).unwrap_or_default();
         if node.kind != ProxyKind::Router || selector.is_empty() || !object::selects(&selector, &node.labels) {
             continue;
         }

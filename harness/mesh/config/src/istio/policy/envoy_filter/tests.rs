@@ -57,6 +57,29 @@ fn names(resources: &ProxyResources, listener: &str) -> Vec<String> {
 }
 
 #[test]
+fn filters_are_replaced_in_a_context_as_if_it_were_made_anew() {
+    let service =
+        "apiVersion: v1\nkind: Service\nmetadata: {name: s, namespace: a}\nspec: {clusterIP: 10.1.0.1, ports: [{name: http, port: 80}]}";
+    let adds =
+        |cluster: &str| filter(&format!("- applyTo: CLUSTER\n  patch: {{operation: ADD, value: {{name: {cluster}, type: STATIC}}}}"));
+    let mesh = "discoverySelectors: [{matchLabels: {mesh: on}}]";
+    for mesh in ["", mesh] {
+        let namespace = "apiVersion: v1\nkind: Namespace\nmetadata: {name: a, labels: {mesh: 'on'}}";
+        let elsewhere = adds("three").replace("namespace: a", "namespace: istio-system");
+        let all = |filters: &[&str]| [&[service, namespace], filters].concat().join("\n---\n");
+        let (one, two) = (context(mesh, &all(&[&adds("one")])), context(mesh, &all(&[&adds("two"), &elsewhere])));
+        let objects: Vec<Arc<Value>> = [adds("two"), elsewhere.clone()].iter().map(|text| Arc::new(yaml(text))).collect();
+        let replaced = one.with_envoy_filters(&objects);
+        assert_eq!(replaced.resources(&node("a", &[])), two.resources(&node("a", &[])));
+        assert_eq!(replaced.with_envoy_filters(&[]).resources(&node("a", &[])), context(mesh, &all(&[])).resources(&node("a", &[])));
+        assert!(
+            one.resources(&node("a", &[])).clusters.contains_key("one")
+                && !replaced.resources(&node("a", &[])).clusters.contains_key("one")
+        );
+    }
+}
+
+#[test]
 fn a_cluster_is_merged_removed_and_added_by_context() {
     let resources = patched(
         "- applyTo: CLUSTER
