@@ -144,7 +144,7 @@ pub(super) fn run(common: &Common, flags: &RunFlags) -> u8 {
             })?;
             options.pause = Some(Arc::new(pause::AtTerminal));
         }
-        let catalogue = catalogue(&common.scenarios)?;
+        let catalogue = catalogue(common)?;
         not_expired(&catalogue)?;
         let catalogue = options.provider.choice.adapt(catalogue);
         let plan = select(&catalogue, &flags.select)?;

@@ -25,6 +25,7 @@ pub use layer::{Layer, first_broken};
 pub use observation::*;
 pub use redact::redact;
 pub use structure_diff::difference;
+pub(crate) use text::clip;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};

@@ -5,13 +5,17 @@
 mod cluster_values;
 mod diagnose;
 mod exceptions;
+mod expand;
 mod load;
 mod made;
 mod manifest;
 mod raw;
 mod raw_exceptions;
+mod raw_given;
 mod raw_values;
+mod raw_words;
 mod read;
+mod read_cel;
 mod read_check;
 mod reader;
 mod remap;
@@ -20,13 +24,15 @@ mod schema;
 #[cfg(test)]
 pub(crate) mod tests;
 mod types;
+mod values;
 mod yaml;
 
 pub use cluster_values::{ClusterValues, GatewayValues};
 pub use diagnose::{Mistake, closest};
 pub use exceptions::{Ending, Exceptions, Quarantine};
-pub use load::{BrokenScenario, Catalogue, default_gateways, load_catalogue};
+pub use load::{BrokenScenario, Catalogue, default_gateways, load_catalogue, load_catalogue_with};
 pub use made::{Made, made_in};
 pub use remap::remap;
 pub use schema::{exceptions_schema, schema};
 pub use types::*;
+pub use values::{ScenarioValue, VALUE_VARIABLE, ValueOverrides, ValueSource, is_value_name, value_variable};
