@@ -3,7 +3,7 @@
 //! and durations, with its extension for strings; Kubernetes uses it in definitions of resources and in admission policies.
 //!
 //! An expression is checked when a scenario is loaded: its syntax, its names, its size. When it is asked, what it may do is
-//! bounded ([`bound`]), and an answer other than `true` says what was read ([`read`]).
+//! bounded (`bound.rs`), and an answer other than `true` says what was read (`read.rs`).
 
 mod bound;
 mod read;

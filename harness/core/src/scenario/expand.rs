@@ -96,8 +96,7 @@ impl Given {
     /// Puts the values into every field of the scenario's file that may have them.
     pub(super) fn put_into_file(&mut self, document: &mut Node, r: &mut Reader) {
         if let Kind::Map(pairs) = &mut document.kind {
-            for (key, value) in pairs.iter_mut().filter(|(key, _)| key.scalar().is_none_or(|k| !WITHOUT_VALUES.contains(&k))) {
-                let _ = key;
+            for (_, value) in pairs.iter_mut().filter(|(key, _)| key.scalar().is_none_or(|k| !WITHOUT_VALUES.contains(&k))) {
                 self.put_into(value, r);
             }
         }

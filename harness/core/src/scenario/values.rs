@@ -88,6 +88,7 @@ struct Override {
 
 impl ValueOverrides {
     /// Those among variables of the environment that begin with [`VALUE_VARIABLE`].
+    #[must_use]
     pub fn from_environment(variables: impl IntoIterator<Item = (String, String)>) -> Self {
         let mut given: Vec<Override> = variables
             .into_iter()
