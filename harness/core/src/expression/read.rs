@@ -80,12 +80,13 @@ fn places<'e>(expr: &'e IdedExpr, found: &mut Vec<Place<'e>>) {
         Expr::Comprehension(c) => {
             let before = found.len();
             places(&c.iter_range, found);
-            let mut fields = BTreeSet::new();
-            let whole = element_fields(&c.loop_step, &c.iter_var, &mut fields);
-            if let (Some(place), false) = (found.get_mut(before), whole)
+            let mut element = Element { name: &c.iter_var, fields: BTreeSet::new(), whole: false };
+            element.read_by(&c.loop_step);
+            if let Some(place) = found.get_mut(before)
+                && !element.whole
                 && std::ptr::eq(place.expr, &c.iter_range)
             {
-                place.fields = fields;
+                place.fields = element.fields;
             }
             places(&c.loop_step, found);
         }
@@ -115,27 +116,29 @@ fn chain(expr: &IdedExpr) -> Option<(String, String)> {
     }
 }
 
-/// Gathers the fields of a loop's element that are read; true where the element as a whole is.
-fn element_fields(expr: &IdedExpr, element: &str, fields: &mut BTreeSet<String>) -> bool {
-    match &expr.expr {
-        Expr::Ident(name) => name == element,
-        Expr::Select(select) => {
-            if matches!(&select.operand.expr, Expr::Ident(name) if name == element) {
-                fields.insert(select.field.clone());
-                return false;
-            }
-            element_fields(&select.operand, element, fields)
+/// What is read of a loop's element.
+struct Element<'e> {
+    name: &'e str,
+    fields: BTreeSet<String>,
+    /// The element itself is, and not its fields alone.
+    whole: bool,
+}
+
+impl Element<'_> {
+    fn is(&self, expr: &IdedExpr) -> bool {
+        matches!(&expr.expr, Expr::Ident(name) if name == self.name)
+    }
+
+    fn read_by(&mut self, expr: &IdedExpr) {
+        match &expr.expr {
+            Expr::Ident(_) => self.whole |= self.is(expr),
+            Expr::Select(select) if self.is(&select.operand) => drop(self.fields.insert(select.field.clone())),
+            Expr::Select(select) => self.read_by(&select.operand),
+            Expr::Call(call) => call.target.iter().map(AsRef::as_ref).chain(&call.args).for_each(|part| self.read_by(part)),
+            Expr::List(list) => list.elements.iter().for_each(|part| self.read_by(part)),
+            Expr::Comprehension(c) => [&c.iter_range, &c.loop_step].into_iter().for_each(|part| self.read_by(part)),
+            Expr::Map(_) => self.whole = true,
+            Expr::Literal(_) | Expr::Struct(_) | Expr::Unspecified => {}
         }
-        Expr::Call(call) => {
-            let parts = call.target.iter().map(AsRef::as_ref).chain(&call.args);
-            parts.fold(false, |whole, part| element_fields(part, element, fields) || whole)
-        }
-        Expr::List(list) => list.elements.iter().fold(false, |whole, part| element_fields(part, element, fields) || whole),
-        Expr::Comprehension(c) => {
-            let parts = [&c.iter_range, &c.loop_step];
-            parts.into_iter().fold(false, |whole, part| element_fields(part, element, fields) || whole)
-        }
-        Expr::Map(_) => true,
-        Expr::Literal(_) | Expr::Struct(_) | Expr::Unspecified => false,
     }
 }
