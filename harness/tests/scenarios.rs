@@ -11,13 +11,13 @@ use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
 
 use gateproof::cli::{ENGINE_STACK, EXIT_CLUSTER, EXIT_GREEN, EXIT_INPUT, EXIT_INTERRUPTED, EXIT_RED, Lines, exit_of};
-use gateproof::run::choose::Environment;
+use gateproof::run::choose::{Environment, values_of_the_environment};
 use gateproof::run::drive::{Ended, drive};
 use gateproof::run::owner::{self, Reply};
 use gateproof::run::trials::{Filter, Outcomes, failure_text, today, trial_name, trial_names};
 use gateproof::run::{Event, Listener, SessionError, SessionOptions};
 use gateproof_core::plan::{Plan, plan};
-use gateproof_core::scenario::{Catalogue, load_catalogue};
+use gateproof_core::scenario::{Catalogue, load_catalogue_with};
 use libtest_mimic::{Arguments, Failed, Trial};
 
 struct Both(Arc<Outcomes>, Lines);
@@ -45,7 +45,7 @@ fn main() -> ExitCode {
             return ExitCode::from(EXIT_INPUT);
         }
     };
-    let catalogue = options.provider.choice.adapt(load_catalogue(&environment.scenarios()));
+    let catalogue = options.provider.choice.adapt(load_catalogue_with(&environment.scenarios(), &values_of_the_environment()));
     let selected = plan(&catalogue, &|scenario, check| filter.selects(&trial_name(scenario, check)));
     let mut trials = broken_trials(&catalogue);
     if let Some(run) = owner::nextest_run(|name| std::env::var(name).ok()) {
@@ -91,7 +91,7 @@ fn broken_trials(catalogue: &Catalogue) -> Vec<Trial> {
         (format!("{}::scenario.yaml is valid", scenario.id), text.join("\n\n"))
     });
     let root: Vec<String> = catalogue.root_mistakes.iter().map(|m| m.render(false)).collect();
-    let root = (!root.is_empty()).then(|| ("scenarios::every file belongs to a scenario".to_owned(), root.join("\n\n")));
+    let root = (!root.is_empty()).then(|| ("scenarios::every file and every value belongs to a scenario".to_owned(), root.join("\n\n")));
     let past: Vec<String> = catalogue.expired(today()).iter().map(|m| m.render(false)).collect();
     let past = (!past.is_empty()).then(|| ("scenarios::no quarantine is past its last day".to_owned(), past.join("\n\n")));
     broken.chain(root).chain(past).map(|(name, text)| Trial::test(name, move || Err(Failed::from(text)))).collect()
@@ -151,7 +151,7 @@ fn own(order: &owner::Order) -> ExitCode {
     let environment = Environment { root: repository() };
     match environment.session("cargo nextest run --test scenarios") {
         Ok(options) => {
-            let catalogue = options.provider.choice.adapt(load_catalogue(&environment.scenarios()));
+            let catalogue = options.provider.choice.adapt(load_catalogue_with(&environment.scenarios(), &values_of_the_environment()));
             owner::own(order, owner::Given { catalogue, options })
         }
         Err(error) => {

@@ -4,6 +4,7 @@
 //! Nothing here does I/O except reading scenario directories, and this crate's dependency tree
 //! knows no Kubernetes client, no async runtime and no Docker client: the compiler keeps the boundary.
 
+pub mod expression;
 pub mod names;
 pub mod outcome;
 pub mod parity;

@@ -6,9 +6,9 @@ use std::path::Path;
 use anstream::eprintln;
 use gateproof_core::names::ScenarioId;
 use gateproof_core::plan::{Plan, Shard, Tags, plan};
-use gateproof_core::scenario::{Catalogue, load_catalogue};
+use gateproof_core::scenario::{Catalogue, ValueOverrides, load_catalogue_with};
 
-use super::{EXIT_GREEN, EXIT_INPUT};
+use super::{Common, EXIT_INPUT};
 use crate::run::trials::{today, trial_name};
 
 /// Which checks.
@@ -28,14 +28,14 @@ pub(super) struct SelectFlags {
     pub shard: Option<Shard>,
 }
 
-/// Prints every mistake below a folder; exit code 2 when there is one or nothing to run.
-pub(super) fn check(root: &Path) -> u8 {
-    catalogue(root).err().unwrap_or(EXIT_GREEN)
+/// Every scenario, or exit code 2 with every mistake printed: nothing is touched before the input is right.
+pub(super) fn catalogue(common: &Common) -> Result<Catalogue, u8> {
+    catalogue_with(&common.scenarios, &common.overrides()?)
 }
 
-/// The catalogue, or every mistake in it and exit code 2: nothing is touched before the input is right.
-pub(super) fn catalogue(root: &Path) -> Result<Catalogue, u8> {
-    let catalogue = load_catalogue(root);
+/// The same of a folder, with these values.
+pub(super) fn catalogue_with(root: &Path, overrides: &ValueOverrides) -> Result<Catalogue, u8> {
+    let catalogue = load_catalogue_with(root, overrides);
     let colour = std::io::stderr().is_terminal();
     let mut mistakes = 0;
     for mistake in catalogue.mistakes() {
@@ -120,7 +120,7 @@ mod tests {
     #[test]
     fn filters_tags_and_shards_go_together_over_the_repositorys_scenarios() {
         let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../scenarios");
-        let catalogue = load_catalogue(&root);
+        let catalogue = gateproof_core::scenario::load_catalogue(&root);
         let tags = vec!["ingress".to_owned(), "!isolation".to_owned(), "egress".to_owned()];
         let flags = SelectFlags { tags, ..SelectFlags::default() };
         let whole = names(&select(&catalogue, &flags).unwrap());

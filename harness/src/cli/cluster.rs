@@ -57,7 +57,7 @@ fn name(common: &Common) -> String {
 /// Brings up a kept cluster.
 pub(super) fn up(common: &Common, flags: &UpFlags) -> u8 {
     let answer = || -> Result<u8, u8> {
-        let plan = selected(&catalogue(&common.scenarios)?, &[])?;
+        let plan = selected(&catalogue(common)?, &[])?;
         let mut options = on_kind(options(common, &flags.provide, &PathBuf::from("reports"))?)?.provider;
         options.keep = true;
         let _ = rustls::crypto::ring::default_provider().install_default();

@@ -4,8 +4,9 @@ use std::path::{Path, PathBuf};
 
 use anstream::{eprintln, print};
 use gateproof_core::report::catalogue_page;
+use gateproof_core::scenario::ValueOverrides;
 
-use super::asked::catalogue;
+use super::asked::catalogue_with;
 use super::{EXIT_GREEN, EXIT_INPUT};
 
 /// Flags of `docs`.
@@ -23,7 +24,7 @@ pub(super) struct DocsFlags {
 pub(super) fn docs(root: &Path, flags: &DocsFlags) -> u8 {
     let answer = || -> Result<u8, u8> {
         let folder = root.file_name().map_or_else(|| "scenarios".to_owned(), |n| n.to_string_lossy().into_owned());
-        let page = catalogue_page(&catalogue(root)?, &folder);
+        let page = catalogue_page(&catalogue_with(root, &ValueOverrides::default())?, &folder);
         let Some(out) = &flags.out else {
             print!("{page}");
             return Ok(EXIT_GREEN);

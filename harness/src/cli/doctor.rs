@@ -3,7 +3,7 @@
 use anstream::{eprintln, println};
 use gateproof_core::plan::plan;
 use gateproof_core::report::PreflightRecord;
-use gateproof_core::scenario::load_catalogue;
+use gateproof_core::scenario::{ValueOverrides, load_catalogue_with};
 
 use super::{EXIT_CLUSTER, EXIT_GREEN, EXIT_INPUT};
 use crate::provider::{self, Choice, ExistingOptions, ProviderError, ProviderOptions, access};
@@ -17,11 +17,14 @@ pub(super) fn run(common: &super::Common, flags: &super::provide::ProviderFlags)
         Ok(choice) => options.choice = choice.unwrap_or(options.choice),
         Err(code) => return code,
     }
-    doctor(&common.scenarios, &options)
+    match common.overrides() {
+        Ok(overrides) => doctor(&common.scenarios, &overrides, &options),
+        Err(code) => code,
+    }
 }
 
 /// Looks and prints a table; scenarios are read for what they need of an existing cluster.
-pub(super) fn doctor(scenarios: &std::path::Path, options: &ProviderOptions) -> u8 {
+pub(super) fn doctor(scenarios: &std::path::Path, overrides: &ValueOverrides, options: &ProviderOptions) -> u8 {
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
@@ -35,7 +38,7 @@ pub(super) fn doctor(scenarios: &std::path::Path, options: &ProviderOptions) -> 
             println!("the simulated mesh runs in this process and needs nothing");
             Ok(true)
         }
-        Choice::Existing(existing) => runtime.block_on(the_existing(scenarios, options, existing)),
+        Choice::Existing(existing) => runtime.block_on(the_existing(scenarios, overrides, options, existing)),
     };
     match looked {
         Ok(true) => EXIT_GREEN,
@@ -67,8 +70,13 @@ async fn kind(options: &ProviderOptions) -> Result<bool, ProviderError> {
     Ok(verdict(&rows))
 }
 
-async fn the_existing(scenarios: &std::path::Path, options: &ProviderOptions, existing: &ExistingOptions) -> Result<bool, ProviderError> {
-    let catalogue = options.choice.adapt(load_catalogue(scenarios));
+async fn the_existing(
+    scenarios: &std::path::Path,
+    overrides: &ValueOverrides,
+    options: &ProviderOptions,
+    existing: &ExistingOptions,
+) -> Result<bool, ProviderError> {
+    let catalogue = options.choice.adapt(load_catalogue_with(scenarios, overrides));
     let plan = plan(&catalogue, &|_, _| true);
     let looked = provider::look_at_existing(options, existing, &needs(&plan, &plan)).await?;
     println!("provider existing, context {}\n", existing.context);

@@ -28,7 +28,7 @@ pub(super) struct HoldFlags {
 /// Brings a kept cluster into a state and leaves it there, for commands by hand.
 pub(super) fn hold(common: &Common, flags: &HoldFlags) -> u8 {
     let answer = || -> Result<u8, u8> {
-        let plan = selected(&catalogue(&common.scenarios)?, &[format!("{}::", flags.scenario)])?;
+        let plan = selected(&catalogue(common)?, &[format!("{}::", flags.scenario)])?;
         let planned = plan.scenarios.iter().find(|p| p.scenario.id.as_str() == flags.scenario);
         let Some(planned) = planned else {
             eprintln!("error: there is no scenario `{}`; `gateproof list` names them", flags.scenario);

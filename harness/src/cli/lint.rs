@@ -1,51 +1,49 @@
 //! `lint`, `list`, `plan` and `schema`.
 
-use std::path::Path;
-
 use anstream::{eprintln, println};
-use gateproof_core::scenario::{exceptions_schema, load_catalogue, schema as scenario_schema};
+use gateproof_core::scenario::{exceptions_schema, load_catalogue_with, schema as scenario_schema};
 
 use gateproof_core::plan::{apply_waves, dangling, objects_in};
 
-use super::asked::{SelectFlags, catalogue, check, not_expired, select};
-use super::{EXIT_GREEN, EXIT_INPUT};
+use super::asked::{SelectFlags, catalogue, not_expired, select};
+use super::{Common, EXIT_GREEN, EXIT_INPUT};
 use crate::run::trials::{trial_name, trial_names};
 
 /// Prints every mistake below a folder, and how many checks there are when there is none.
-pub(super) fn lint(root: &Path) -> u8 {
-    let code = check(root);
-    if code != EXIT_GREEN {
-        return code;
-    }
-    let found = load_catalogue(root);
-    if let Err(code) = not_expired(&found) {
-        return code;
-    }
+pub(super) fn lint(common: &Common) -> u8 {
+    let looked = catalogue(common).and_then(|found| not_expired(&found).map(|()| found));
+    let found = match looked {
+        Ok(found) => found,
+        Err(code) => return code,
+    };
     let checks: usize = found.scenarios.iter().map(|s| s.checks.len()).sum();
     println!("{} scenarios with {checks} checks, no mistake", found.scenarios.len());
     let quarantined: usize = found.scenarios.iter().map(|s| s.exceptions.quarantined.len()).sum();
     let skipped = gateproof_core::plan::plan(&found, &|_, _| true).skipped.len();
     for (n, what) in [(quarantined, "in quarantine"), (skipped, "skipped")] {
         if n > 0 {
-            println!("{n} of them {what}: {}", root.join("exceptions.yaml").display());
+            println!("{n} of them {what}: {}", common.scenarios.join("exceptions.yaml").display());
         }
     }
-    code
+    EXIT_GREEN
 }
 
-/// Prints every check's name.
-pub(super) fn list(root: &Path) -> u8 {
-    let code = check(root);
-    for (scenario, check) in trial_names(&load_catalogue(root)) {
-        println!("{}", trial_name(&scenario, &check));
-    }
-    code
+/// Prints every check's name, also where some scenario has a mistake.
+pub(super) fn list(common: &Common) -> u8 {
+    let answer = || -> Result<u8, u8> {
+        let code = catalogue(common).err().unwrap_or(EXIT_GREEN);
+        for (scenario, check) in trial_names(&load_catalogue_with(&common.scenarios, &common.overrides()?)) {
+            println!("{}", trial_name(&scenario, &check));
+        }
+        Ok(code)
+    };
+    answer().unwrap_or_else(|code| code)
 }
 
 /// Prints what a run would do.
-pub(super) fn plan(root: &Path, flags: &SelectFlags) -> u8 {
+pub(super) fn plan(common: &Common, flags: &SelectFlags) -> u8 {
     let answer = || -> Result<u8, u8> {
-        let plan = select(&catalogue(root)?, flags)?;
+        let plan = select(&catalogue(common)?, flags)?;
         for gateway in &plan.gateways {
             println!("gateway {}", gateway.at);
         }

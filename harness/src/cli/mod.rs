@@ -23,9 +23,12 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use gateproof_core::scenario::ValueOverrides;
 
 pub use progress::Lines;
 pub use run::exit_of;
+
+use crate::run::choose::values_of_the_environment;
 
 /// All passed.
 pub const EXIT_GREEN: u8 = 0;
@@ -66,6 +69,23 @@ struct Common {
     /// The name of the cluster that is made or reused
     #[arg(long, global = true, env = "GATEPROOF_CLUSTER")]
     cluster: Option<String>,
+    /// A value of scenarios other than its default; also `GATEPROOF_VALUE_NAME`, upper case with `_` for `-`. SCENARIO may be one row
+    #[arg(long = "value", global = true, value_name = "[SCENARIO:]NAME=VALUE")]
+    values: Vec<String>,
+}
+
+impl Common {
+    /// The values that the environment and the flags give.
+    fn overrides(&self) -> Result<ValueOverrides, u8> {
+        let mut overrides = values_of_the_environment();
+        for value in &self.values {
+            overrides.add(value).map_err(|why| {
+                anstream::eprintln!("error: {why}");
+                EXIT_INPUT
+            })?;
+        }
+        Ok(overrides)
+    }
 }
 
 #[derive(Debug, Subcommand)]
@@ -76,6 +96,7 @@ enum Command {
         gateproof run '10-ingress::another'    checks whose name has this part\n  \
         gateproof run --tag egress --tag '!slow'  by the scenarios' tags\n  \
         gateproof run --shard 2/5              the second of five parts, for five machines\n  \
+        gateproof run 10-ingress --value host=shop.example.com  with another value of the scenario\n  \
         gateproof run --repeat 20              twenty runs on one kept cluster, compared\n  \
         gateproof run --until-failure          until a check is red or flaky; with --repeat, at most so often\n  \
         gateproof run --fail-fast --pause-on-failure  stop at the first red state, and look at it while it stands")]
@@ -166,9 +187,9 @@ pub fn main() -> ExitCode {
         Command::Parity(flags) => parity::parity(&common, &flags),
         Command::Rounds(flags) => rounds::rounds(&common, &flags),
         Command::Hold(flags) => hold::hold(&common, &flags),
-        Command::Lint => lint::lint(&common.scenarios),
-        Command::List => lint::list(&common.scenarios),
-        Command::Plan(flags) => lint::plan(&common.scenarios, &flags),
+        Command::Lint => lint::lint(&common),
+        Command::List => lint::list(&common),
+        Command::Plan(flags) => lint::plan(&common, &flags),
         Command::Schema { of } => lint::schema(&of),
         Command::Diff(flags) => diff::run(&flags),
         Command::Up(flags) => cluster::up(&common, &flags),

@@ -45,7 +45,7 @@ pub(super) fn parity(common: &Common, flags: &ParityFlags) -> u8 {
             return random::run(common, flags, options);
         }
         options.observe_proxies = true;
-        let catalogue = catalogue(&common.scenarios)?;
+        let catalogue = catalogue(common)?;
         not_expired(&catalogue)?;
         let plan = selected(&catalogue, &flags.filters)?;
         let left = match &flags.against {

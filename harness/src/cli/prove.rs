@@ -44,7 +44,7 @@ const MESHES: usize = 4;
 /// Proves scenarios and prints the table.
 pub(super) fn prove(common: &Common, flags: &ProveFlags) -> u8 {
     let answer = || -> Result<u8, u8> {
-        let catalogue = catalogue(&common.scenarios)?;
+        let catalogue = catalogue(common)?;
         not_expired(&catalogue)?;
         let plan = selected(&catalogue, &flags.filters)?;
         let scratch = std::env::temp_dir().join(format!("gateproof-prove-{}", std::process::id()));

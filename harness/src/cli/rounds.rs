@@ -32,7 +32,7 @@ const SCENARIO: &str = "00-sample-apps";
 /// Goes through the rounds and prints the table.
 pub(super) fn rounds(common: &Common, flags: &RoundsFlags) -> u8 {
     let answer = || -> Result<u8, u8> {
-        let plan = selected(&catalogue(&common.scenarios)?, &[format!("{SCENARIO}::")])?;
+        let plan = selected(&catalogue(common)?, &[format!("{SCENARIO}::")])?;
         let Some(planned) = plan.scenarios.iter().find(|p| p.scenario.id.as_str() == SCENARIO) else {
             eprintln!("error: the rounds ask the server of `{SCENARIO}`, and {} has no such scenario", common.scenarios.display());
             return Err(EXIT_INPUT);

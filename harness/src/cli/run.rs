@@ -145,7 +145,7 @@ pub(super) fn run(common: &Common, flags: &RunFlags) -> u8 {
             })?;
             options.pause = Some(Arc::new(pause::AtTerminal));
         }
-        let catalogue = catalogue(&common.scenarios)?;
+        let catalogue = catalogue(common)?;
         not_expired(&catalogue)?;
         // Some hundred thousand small things that go with the process: freeing them one by one first takes longer than it sounds.
         let catalogue = ManuallyDrop::new(options.provider.choice.adapt(catalogue));

@@ -9,7 +9,7 @@ use anstream::{eprintln, println};
 use gateproof_core::names::ScenarioId;
 use gateproof_core::plan::{Plan, plan};
 use gateproof_core::report::{RunRecord, Tally, summary};
-use gateproof_core::scenario::{Catalogue, load_catalogue};
+use gateproof_core::scenario::{Catalogue, ValueOverrides, load_catalogue_with};
 
 use super::run::{ProvideFlags, options};
 use super::{Common, EXIT_GREEN, EXIT_INPUT, on_runtime};
@@ -70,7 +70,8 @@ pub(super) fn watch(common: &Common, flags: &WatchFlags) -> u8 {
         "`watch` runs on the simulated mesh".clone_into(&mut options.chosen);
         let root = common.scenarios.canonicalize().map_err(|e| wrong(format!("failed to read {}: {e}", common.scenarios.display())))?;
         eprintln!("watching {}; Ctrl-C ends", root.display());
-        on_runtime(|| cycles(&options, &root, flags));
+        let overrides = common.overrides()?;
+        on_runtime(|| cycles(&options, (&root, &overrides), flags));
         eprintln!();
         Ok(EXIT_GREEN)
     };
@@ -78,13 +79,14 @@ pub(super) fn watch(common: &Common, flags: &WatchFlags) -> u8 {
 }
 
 /// All that is selected first, then whatever is saved.
-async fn cycles(options: &SessionOptions, root: &Path, flags: &WatchFlags) {
+async fn cycles(options: &SessionOptions, from: (&Path, &ValueOverrides), flags: &WatchFlags) {
+    let (root, _) = from;
     let mut touched = None;
     loop {
         // Before the files are read: what is saved while they run is the next save.
         let before = look(root);
         let began = Instant::now();
-        match cycle(options, root, &flags.filters, touched.as_ref()).await {
+        match cycle(options, from, &flags.filters, touched.as_ref()).await {
             Ok(Cycle::Interrupted) => return,
             Ok(cycle) => tell(&cycle, touched.as_ref(), began.elapsed(), flags.reports.is_some()),
             Err(error) => eprintln!("error: {error}"),
@@ -144,16 +146,21 @@ fn is_an_editors(file: &Path) -> bool {
         || name == "4913"
 }
 
-/// The scenario that a file belongs to: the closest folder above it with a `scenario.yaml`, now or before it was taken away.
-fn owner(root: &Path, catalogue: &Catalogue, file: &Path) -> Option<ScenarioId> {
-    let below = file.strip_prefix(root).ok()?;
-    let known = |id: &ScenarioId| catalogue.get(id).is_some() || catalogue.broken.iter().any(|b| b.id == *id);
-    below.ancestors().skip(1).filter_map(|dir| ScenarioId::new(dir.to_str()?.replace('\\', "/")).ok()).find(known)
+/// The scenario that a file belongs to, in all its rows: the closest folder above it with a `scenario.yaml`, now or before it
+/// was taken away.
+fn owner(root: &Path, catalogue: &Catalogue, file: &Path) -> Vec<ScenarioId> {
+    let Ok(below) = file.strip_prefix(root) else { return Vec::new() };
+    let of = |folder: ScenarioId| -> Vec<ScenarioId> {
+        let rows = catalogue.scenarios.iter().filter(|s| s.folder() == folder.as_str()).map(|s| s.id.clone());
+        rows.chain(catalogue.broken.iter().map(|b| b.id.clone()).filter(|id| *id == folder)).collect()
+    };
+    let above = below.ancestors().skip(1).filter_map(|dir| ScenarioId::new(dir.to_str()?.replace('\\', "/")).ok());
+    above.map(of).find(|found| !found.is_empty()).unwrap_or_default()
 }
 
 /// The scenarios that files touch: their own, and every one that stands on those. Pure.
 pub(super) fn touched(root: &Path, catalogue: &Catalogue, files: &BTreeSet<PathBuf>) -> BTreeSet<ScenarioId> {
-    let own: BTreeSet<ScenarioId> = files.iter().filter_map(|file| owner(root, catalogue, file)).collect();
+    let own: BTreeSet<ScenarioId> = files.iter().flat_map(|file| owner(root, catalogue, file)).collect();
     let standing = catalogue.scenarios.iter().filter(|s| catalogue.beneath(s).iter().any(|b| own.contains(&b.id)));
     let standing: BTreeSet<ScenarioId> = standing.map(|s| s.id.clone()).collect();
     own.into_iter().chain(standing).collect()
@@ -162,11 +169,11 @@ pub(super) fn touched(root: &Path, catalogue: &Catalogue, files: &BTreeSet<PathB
 /// One save: reads the scenarios again, and runs what the files touch; None stands for everything.
 pub(super) async fn cycle(
     options: &SessionOptions,
-    root: &Path,
+    (root, overrides): (&Path, &ValueOverrides),
     filters: &[String],
     files: Option<&BTreeSet<PathBuf>>,
 ) -> Result<Cycle, SessionError> {
-    let catalogue = load_catalogue(root);
+    let catalogue = load_catalogue_with(root, overrides);
     let wanted = files.map(|files| touched(root, &catalogue, files));
     let concerned = |id: &ScenarioId| wanted.as_ref().is_none_or(|w| w.contains(id));
     let broken = catalogue.broken.iter().filter(|b| concerned(&b.id)).flat_map(|b| &b.mistakes);
@@ -257,13 +264,14 @@ mod tests {
     fn ids(files: &[&str]) -> Vec<String> {
         let root = scenarios();
         let files = files.iter().map(|f| root.join(f)).collect();
-        touched(&root, &load_catalogue(&root), &files).iter().map(ToString::to_string).collect()
+        touched(&root, &gateproof_core::scenario::load_catalogue(&root), &files).iter().map(ToString::to_string).collect()
     }
 
     #[test]
     fn a_file_touches_its_scenario_and_those_that_stand_on_it() {
         assert_eq!(ids(&["10-ingress/gateway-ingress.yaml"]), ["10-ingress"]);
         assert_eq!(ids(&["20-egress/dual-gateway/scenario.yaml"]), ["20-egress/dual-gateway"], "not the scenario in whose folder it lies");
+        assert_eq!(ids(&["20-egress/hosts/let-out.yaml"]), ["20-egress/hosts/cnn", "20-egress/hosts/wikipedia"], "every row");
         assert_eq!(ids(&["10-ingress/gone.yaml"]), ["10-ingress"], "also a file that is there no more");
         let all = ids(&["00-sample-apps/sleep.yaml"]);
         assert!(all.contains(&"10-ingress".to_owned()) && all.contains(&"20-egress".to_owned()), "{all:?}");
@@ -318,7 +326,8 @@ mod tests {
         let good = fs::read_to_string(&file).unwrap();
         let files = BTreeSet::from([file.clone()]);
         let filters = vec!["10-ingress::catch-all route".to_owned()];
-        let run = || on_runtime(|| cycle(&options, &root, &filters, Some(&files))).unwrap();
+        let none = ValueOverrides::default();
+        let run = || on_runtime(|| cycle(&options, (&root, &none), &filters, Some(&files))).unwrap();
 
         let Cycle::Ran(record) = run() else { panic!("not run") };
         assert_eq!(words(Tally::of(record.scenarios.iter().flat_map(|s| &s.checks))), "1 passed");
@@ -332,6 +341,6 @@ mod tests {
         assert_eq!(words(Tally::of(record.scenarios.iter().flat_map(|s| &s.checks))), "1 FAILED");
 
         let other = BTreeSet::from([root.join("20-egress/gateway-egress.yaml")]);
-        assert!(matches!(on_runtime(|| cycle(&options, &root, &filters, Some(&other))).unwrap(), Cycle::Nothing));
+        assert!(matches!(on_runtime(|| cycle(&options, (&root, &none), &filters, Some(&other))).unwrap(), Cycle::Nothing));
     }
 }

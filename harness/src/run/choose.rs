@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use gateproof_core::scenario::{ClusterValues, Mistake};
+use gateproof_core::scenario::{ClusterValues, Mistake, ValueOverrides};
 
 use super::check::Attempts;
 use super::session::SessionOptions;
@@ -34,6 +34,14 @@ pub struct BadVariable {
     name: &'static str,
     value: String,
     expected: &'static str,
+}
+
+/// The values of scenarios that variables of the environment give: `GATEPROOF_VALUE_NAME`. One that is no text is not read.
+#[must_use]
+pub fn values_of_the_environment() -> ValueOverrides {
+    ValueOverrides::from_environment(
+        std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?))),
+    )
 }
 
 impl Environment {

@@ -10,7 +10,7 @@ use futures::{StreamExt, stream};
 use gateproof_core::names::Namespaced;
 use gateproof_core::outcome::{Outcome, diagnose_not_reached};
 use gateproof_core::plan::{Plan, PlannedScenario, Stage, StateObjects, objects_in};
-use gateproof_core::report::{CheckRecord, ManifestRecord, RunRecord, ScenarioRecord};
+use gateproof_core::report::{CheckRecord, ManifestRecord, RunRecord, ScenarioRecord, ValueRecord};
 use gateproof_core::scenario::{Change, INTACT, Probe, Scenario};
 use k8s_openapi::jiff::Timestamp;
 
@@ -290,7 +290,8 @@ pub fn blank_scenario(scenario: &Scenario) -> ScenarioRecord {
         mechanism: scenario.mechanism.clone(),
         tags: scenario.tags.clone(),
         needs: scenario.needs.clone(),
-        folder: format!("scenarios/{}", scenario.id),
+        folder: format!("scenarios/{}", scenario.folder()),
+        values: scenario.values.iter().map(ValueRecord::of).collect(),
         manifests: scenario
             .manifests
             .iter()

@@ -175,10 +175,9 @@ impl Reporter {
             std::thread::scope(|scope| {
                 let others = [scope.spawn(json), scope.spawn(markdown)];
                 let page = page();
-                others
-                    .into_iter()
-                    .map(|other| other.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
-                    .collect::<io::Result<()>>()?;
+                for other in others {
+                    other.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
+                }
                 page
             })?;
         } else {

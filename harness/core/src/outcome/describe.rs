@@ -19,9 +19,11 @@ pub fn describe_expectation(e: &Expectation) -> Vec<String> {
         }
         Expectation::Config(ConfigExpect::Absent) => vec!["not in the proxy".to_owned()],
         Expectation::Object(ConfigExpect::Absent) => vec!["no such object".to_owned()],
-        Expectation::Config(ConfigExpect::Present { contains, lacks }) | Expectation::Object(ConfigExpect::Present { contains, lacks }) => {
+        Expectation::Config(ConfigExpect::Present { contains, lacks, cel })
+        | Expectation::Object(ConfigExpect::Present { contains, lacks, cel }) => {
             let has = contains.iter().map(|v| format!("has {}", json(v)));
-            let lines: Vec<String> = has.chain(lacks.iter().map(|v| format!("lacks {}", json(v)))).collect();
+            let has = has.chain(lacks.iter().map(|v| format!("lacks {}", json(v))));
+            let lines: Vec<String> = has.chain(cel.iter().map(|c| format!("is true: {}", c.source()))).collect();
             let there = if matches!(e, Expectation::Object(_)) { "is there" } else { "is in the proxy" };
             if lines.is_empty() { vec![there.to_owned()] } else { lines }
         }

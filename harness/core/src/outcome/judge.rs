@@ -8,6 +8,7 @@ use super::json_match::{self, PathMismatch};
 use super::judge_path::{judge_absences, judge_path};
 use super::text::{clip, similar_names};
 use super::{AnalysisMessage, CallSeen, ConfigSeen, EvidenceKind, LogLine, Mismatch, Observation, PodSeen, ProxySeen, VersionSeen};
+use crate::expression::CelExpression;
 use crate::names::Namespaced;
 use crate::scenario::{
     AnalysisExpect, CallExpect, CertificateExpect, Check, ConfigExpect, Connection, Expectation, LogsExpect, Probe, TextMatch,
@@ -213,7 +214,7 @@ fn config(expect: &ConfigExpect, replicas: &[ConfigSeen], asked: Option<&str>, o
                     out.push(of(kind, place(name), "no entry of that name", format!("`{name}` is there")));
                 }
             }
-            ConfigExpect::Present { contains, lacks } => {
+            ConfigExpect::Present { contains, lacks, cel } => {
                 if replica.entries.is_empty() {
                     out.push(of(kind, place("entries"), wanted_name(contains, asked), names_instead(contains, asked, &replica.all_names)));
                     continue;
@@ -223,7 +224,8 @@ fn config(expect: &ConfigExpect, replicas: &[ConfigSeen], asked: Option<&str>, o
                     out.extend(unwanted(value, lacks).map(|m| of(kind, place(&format!("{name} {}", m.path)), m.wanted, m.actual)));
                 }
                 let misses = |entry: &(String, Value)| -> Vec<PathMismatch> {
-                    contains.iter().filter_map(|w| json_match::contains(&entry.1, w).err()).flatten().collect()
+                    let missing = contains.iter().filter_map(|w| json_match::contains(&entry.1, w).err()).flatten();
+                    missing.chain(untrue(&entry.1, cel)).collect()
                 };
                 let closest = replica.entries.iter().map(|e| (misses(e), e)).min_by_key(|(found, _)| found.len());
                 if let Some((found, (name, _))) = closest {
@@ -245,9 +247,9 @@ fn object(expect: &ConfigExpect, name: &str, value: Option<&Value>, out: &mut Ve
         (ConfigExpect::Absent, None) => {}
         (ConfigExpect::Absent, Some(_)) => out.push(of(EvidenceKind::State, name, "no such object", "it is there")),
         (ConfigExpect::Present { .. }, None) => out.push(of(EvidenceKind::State, name, "an object", "it is not there")),
-        (ConfigExpect::Present { contains, lacks }, Some(value)) => {
+        (ConfigExpect::Present { contains, lacks, cel }, Some(value)) => {
             let missing = contains.iter().filter_map(|wanted| json_match::contains(value, wanted).err()).flatten();
-            let all = missing.chain(unwanted(value, lacks));
+            let all = missing.chain(unwanted(value, lacks)).chain(untrue(value, cel));
             out.extend(all.map(|m| of(EvidenceKind::Object, format!("{name} {}", m.path), m.wanted, m.actual)));
         }
     }
@@ -257,6 +259,14 @@ fn unwanted<'a>(entry: &'a Value, lacks: &'a [Value]) -> impl Iterator<Item = Pa
     lacks.iter().filter(|w| json_match::contains(entry, w).is_ok()).map(|w| {
         let wanted = format!("nothing like {}", clip(&w.to_string(), 200));
         PathMismatch { path: "$".into(), wanted, actual: "it is there".into() }
+    })
+}
+
+/// Expressions that do not hold, with what they read.
+fn untrue<'a>(entry: &'a Value, cel: &'a [CelExpression]) -> impl Iterator<Item = PathMismatch> + 'a {
+    cel.iter().filter_map(|expression| {
+        let miss = expression.holds(entry).err()?;
+        Some(PathMismatch { path: "cel".into(), wanted: format!("true: {}", expression.source()), actual: miss.to_string() })
     })
 }
 

@@ -208,7 +208,7 @@ fn replica(pod: &str, entries: &[(&str, Value)], all: &[&str]) -> ConfigSeen {
 
 #[test]
 fn configuration_holds_in_every_replica() {
-    let present = |c: Value, l: Vec<Value>| ConfigExpect::Present { contains: vec![c], lacks: l };
+    let present = |c: Value, l: Vec<Value>| ConfigExpect::Present { contains: vec![c], lacks: l, cel: vec![] };
     let good = replica("a", &[("x", json!({"p": 1})), ("y", json!({"p": 2, "q": 3}))], &["x", "y"]);
     let bad = replica("b", &[("x", json!({"p": 1}))], &["x"]);
     assert_eq!(config_of(vec![good.clone()], present(json!({"p": 2}), vec![])), []);
@@ -228,7 +228,7 @@ fn an_object_is_there_with_what_is_wanted_and_without_what_is_not() {
         shown(&judge(&Expectation::Object(expect), &Observation::Object { name: "Gateway a/b".into(), value }))
     };
     let condition = |kind: &str, status: &str| json!({"status": {"conditions": [{"type": kind, "status": status}]}});
-    let present = |contains: Vec<Value>, lacks: Vec<Value>| ConfigExpect::Present { contains, lacks };
+    let present = |contains: Vec<Value>, lacks: Vec<Value>| ConfigExpect::Present { contains, lacks, cel: vec![] };
     assert!(of(present(vec![condition("Accepted", "True")], vec![condition("Programmed", "True")]), Some(accepted.clone())).is_empty());
     // One condition has to have both: another's status does not count.
     assert_eq!(of(present(vec![condition("Programmed", "True")], vec![]), Some(accepted.clone())).len(), 1);
@@ -239,11 +239,36 @@ fn an_object_is_there_with_what_is_wanted_and_without_what_is_not() {
 }
 
 #[test]
+fn an_expression_holds_of_an_object_and_of_one_entry_in_every_replica() {
+    let cel = |text: &str| ConfigExpect::Present {
+        contains: vec![],
+        lacks: vec![],
+        cel: vec![crate::expression::CelExpression::parse(text).unwrap_or_else(|e| panic!("{e:?}"))],
+    };
+    let object = |text: &str| {
+        let value = Some(json!({"spec": {"port": 80}}));
+        shown(&judge(&Expectation::Object(cel(text)), &Observation::Object { name: "Service a/b".into(), value }))
+    };
+    assert!(object("object.spec.port == 80").is_empty());
+    assert_eq!(
+        object("object.spec.port == 81"),
+        ["Object Service a/b cel: true: object.spec.port == 81 / it is false: object.spec.port is 80"]
+    );
+    let told = object("object.status.ready");
+    assert!(told[0].ends_with("there is no `status` (`has(…)` asks whether there is): object.status.ready is not there"), "{told:?}");
+    let good = replica("a", &[("x", json!({"p": 1})), ("y", json!({"p": 2}))], &["x", "y"]);
+    let bad = replica("b", &[("x", json!({"p": 1}))], &["x"]);
+    assert_eq!(config_of(vec![good.clone()], cel("object.p == 2")), []);
+    let found = config_of(vec![good, bad], cel("object.p == 2"));
+    assert_eq!(shown(&found), ["ProxyConfig b x cel: true: object.p == 2 / it is false: object.p is 1"]);
+}
+
+#[test]
 fn a_name_that_is_not_there_is_answered_with_similar_ones() {
     let all: Vec<String> = (0..20).map(|i| format!("outbound|{i}||other")).chain(["http.8081".to_owned()]).collect();
     let names: Vec<&str> = all.iter().map(String::as_str).collect();
     let seen = Observation::Config { replicas: vec![replica("a", &[], &names)] };
-    let expect = Expectation::Config(ConfigExpect::Present { contains: vec![json!({"name": "http.8080"})], lacks: vec![] });
+    let expect = Expectation::Config(ConfigExpect::Present { contains: vec![json!({"name": "http.8080"})], lacks: vec![], cel: vec![] });
     let found = judge(&expect, &seen);
     assert!(found[0].observed.starts_with("none; similar names: http.8081, "), "{found:?}");
     assert_eq!(found[0].observed.split(", ").count(), 8);
@@ -315,7 +340,7 @@ fn a_pod_whose_proxy_is_not_connected_is_not_in_sync() {
 #[test]
 fn what_is_unwanted_is_in_none_of_the_entries() {
     let two = replica("a", &[("x", json!({"p": 1, "q": 3})), ("y", json!({"p": 2}))], &["x", "y"]);
-    let present = |contains| ConfigExpect::Present { contains, lacks: vec![json!({"q": 3})] };
+    let present = |contains| ConfigExpect::Present { contains, lacks: vec![json!({"q": 3})], cel: vec![] };
     let found = config_of(vec![two.clone()], present(vec![json!({"p": 2})]));
     assert_eq!(shown(&found), ["ProxyConfig a x $: nothing like {\"q\":3} / it is there"]);
     assert_eq!(config_of(vec![two], present(vec![])).len(), 1);

@@ -26,6 +26,7 @@ pub use observation::*;
 pub(crate) use redact::is_suspect;
 pub use redact::redact;
 pub use structure_diff::difference;
+pub(crate) use text::clip;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};

@@ -85,7 +85,7 @@ mod tests {
     }
 
     fn wanted(value: Value) -> Expectation {
-        Expectation::Config(ConfigExpect::Present { contains: vec![value], lacks: Vec::new() })
+        Expectation::Config(ConfigExpect::Present { contains: vec![value], lacks: Vec::new(), cel: Vec::new() })
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Small helpers for texts that people read.
 
 /// The text on one line, cut after so many characters.
-pub(super) fn clip(text: &str, most: usize) -> String {
+pub(crate) fn clip(text: &str, most: usize) -> String {
     let flat = text.trim().replace(['\r', '\n', '\t'], " ");
     match flat.char_indices().nth(most) {
         Some((at, _)) => format!("{}…", &flat[..at]),

@@ -127,7 +127,7 @@ fn walk(value: &Value, path: &str, seen: &mut dyn FnMut(String)) {
 }
 
 fn one(out: &mut String, scenario: &Scenario, folder: &str) {
-    let place = format!("{folder}/{}", scenario.id);
+    let place = format!("{folder}/{}", scenario.folder());
     let _ = writeln!(out, "<a id=\"{}\"></a>\n\n## {}: {}\n", anchor(scenario), prose(scenario.id.as_str()), prose(&scenario.title));
     let mut facts = vec![link(&format!("{place}/scenario.yaml"), &format!("../{place}/scenario.yaml"))];
     if !scenario.tags.is_empty() {

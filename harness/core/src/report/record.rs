@@ -6,8 +6,9 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::names::{Namespaced, ScenarioId};
-use crate::outcome::{HopSeen, Outcome};
+use crate::outcome::{HopSeen, Outcome, redact};
 use crate::parity::Digest;
+use crate::scenario::{ScenarioValue, ValueSource};
 
 /// The version of this structure; raised when a field changes its meaning.
 pub const RECORD_SCHEMA: u32 = 1;
@@ -139,6 +140,9 @@ pub struct ScenarioRecord {
     pub needs: Vec<ScenarioId>,
     /// Its folder, relative to the repository's root.
     pub folder: String,
+    /// The values that were put into its checks and manifests, by name.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub values: Vec<ValueRecord>,
     /// The manifests of the intact scenario.
     pub manifests: Vec<ManifestRecord>,
     /// Each state that it was brought into.
@@ -155,6 +159,28 @@ pub struct ScenarioRecord {
     pub might_be_missing: Vec<String>,
     /// For "next work".
     pub next_work: Vec<String>,
+}
+
+/// One value of a scenario.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct ValueRecord {
+    /// Its name, as in `$(value:NAME)`.
+    pub name: String,
+    /// The text that was used, without secrets.
+    pub value: String,
+    /// Where it came from.
+    pub source: ValueSource,
+    /// What the scenario says about it.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub about: String,
+}
+
+impl ValueRecord {
+    /// What is written down of a value.
+    #[must_use]
+    pub fn of(value: &ScenarioValue) -> Self {
+        Self { name: value.name.clone(), value: redact(&value.value), source: value.source, about: value.about.clone() }
+    }
 }
 
 /// One manifest.

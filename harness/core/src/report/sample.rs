@@ -92,6 +92,7 @@ pub(crate) fn scenario(id: &str, title: &str, checks: Vec<CheckRecord>) -> Scena
         tags: Vec::new(),
         needs: Vec::new(),
         folder: format!("scenarios/{id}"),
+        values: Vec::new(),
         manifests: Vec::new(),
         stages: vec![StageRecord {
             state: "intact".to_owned(),
@@ -175,6 +176,7 @@ fn ingress() -> ScenarioRecord {
             .to_owned(),
         tags: texts(&["ingress", "tls"]),
         needs: vec![ScenarioId::new("00-sample-apps").unwrap()],
+        values: Vec::new(),
         manifests: vec![
             manifest("gateway-ingress.yaml", &["Gateway istio-system/httpbin"]),
             manifest("virtualservice-httpbin.yaml", &["VirtualService mesh-test/httpbin"]),
@@ -228,6 +230,7 @@ fn egress() -> ScenarioRecord {
     ScenarioRecord {
         mechanism: "The payload stays encrypted, so the gateway routes by SNI.".to_owned(),
         tags: texts(&["egress", "tls"]),
+        values: Vec::new(),
         manifests: vec![manifest("virtualservice-egress.yaml", &["VirtualService mesh-test/egress"])],
         stages: vec![base.stages[0].clone(), variation],
         not_tested: pairs(&[("REGISTRY_ONLY", "It is set for the whole mesh; changing it would touch every other scenario.")]),

@@ -5,6 +5,7 @@ use proptest::prelude::*;
 use super::record::*;
 use super::{PastRun, github_summary, html, junit, note_history, record_json, render, sample, stable_lines, summary};
 use crate::outcome::{EvidenceKind, Mismatch, Outcome};
+use crate::scenario::{ScenarioValue, ValueSource};
 
 #[test]
 fn green_page() {
@@ -146,6 +147,23 @@ fn no_secret_reaches_any_form() {
 }
 
 #[test]
+fn what_a_run_was_given_is_in_both_pages_and_in_the_record() {
+    let mut record = sample::red();
+    let value = ScenarioValue {
+        name: "host".into(),
+        value: "shop.example".into(),
+        source: ValueSource::CommandLine,
+        about: "who is called".into(),
+    };
+    record.scenarios[0].values = vec![ValueRecord::of(&value)];
+    assert!(render(&record, None).contains("| `host` | `shop.example` | --value | who is called |"), "{}", render(&record, None));
+    let page = html(&record, None);
+    assert!(page.contains("Values") && page.contains("shop.example") && page.contains("who is called"));
+    assert!(record_json(&record).unwrap().contains("\"source\": \"command-line\""));
+    assert!(!html(&sample::red(), None).contains(">Values<"), "a scenario without values has no such table");
+}
+
+#[test]
 fn the_job_page_stays_within_its_limit() {
     let mut record = sample::red();
     let check = &mut record.scenarios[2].checks[0];
@@ -197,6 +215,7 @@ fn everywhere(record: &mut RunRecord, text: &str) {
     }
     for s in &mut record.scenarios {
         (s.title, s.mechanism, s.tags, s.folder) = (t(), t(), v(), t());
+        s.values = vec![ValueRecord { name: t(), value: t(), source: ValueSource::Environment, about: t() }];
         s.manifests = vec![ManifestRecord { file: t(), objects: v() }];
         for stage in &mut s.stages {
             (stage.state, stage.about, stage.gate_facts) = (t(), t(), v());

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde_json::{Map, Value, json};
 
-use super::raw::schema_alias;
+use super::raw_words::schema_alias;
 use super::read::texts;
 use super::reader::Reader;
 use super::yaml::{Kind, Node};

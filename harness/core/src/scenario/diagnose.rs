@@ -76,6 +76,12 @@ impl Mistake {
         }
     }
 
+    /// Whether it says the same of the same place.
+    pub(super) fn is_as(&self, other: &Self) -> bool {
+        (&self.file, self.line, self.column, &self.message, &self.help)
+            == (&other.file, other.line, other.column, &other.message, &other.help)
+    }
+
     /// For people: the message, an excerpt with the place underlined, and the help.
     #[must_use]
     pub fn render(&self, colour: bool) -> String {

@@ -189,7 +189,10 @@ fn named(r: &mut Reader, catalogue: &Catalogue, fields: &Fields<'_>) -> Option<N
 
 fn known_scenario(r: &mut Reader, catalogue: &Catalogue, node: &Node, text: &str) -> Option<ScenarioId> {
     let all = || catalogue.scenarios.iter().map(|s| &s.id).chain(catalogue.broken.iter().map(|b| &b.id));
-    let found = all().find(|id| id.as_str() == text).cloned();
+    // A row of a scenario that is broken may be there once it is mended.
+    let row_of = |id: &ScenarioId| text.strip_prefix(id.as_str()).is_some_and(|rest| rest.starts_with('/'));
+    let broken = || catalogue.broken.iter().find(|b| row_of(&b.id)).and_then(|_| ScenarioId::new(text).ok());
+    let found = all().find(|id| id.as_str() == text).cloned().or_else(broken);
     if found.is_none() {
         let help = suggest(text, all().map(ScenarioId::as_str).collect::<Vec<_>>()).unwrap_or_default();
         r.wrong_help(node.point(), format!("there is no scenario `{text}`"), help);

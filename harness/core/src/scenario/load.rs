@@ -1,6 +1,6 @@
 //! Directories → a catalogue of scenarios, and every mistake in them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -9,6 +9,7 @@ use super::exceptions::{self, EXCEPTIONS_FILE, Ending};
 use super::read::{Draft, read};
 use super::rules;
 use super::types::{Gateway, GatewayService, Scenario};
+use super::values::{Applied, ValueOverrides};
 use crate::names::{Namespaced, ScenarioId};
 
 const SCENARIO_FILE: &str = "scenario.yaml";
@@ -26,12 +27,12 @@ pub struct Catalogue {
     pub ending: Vec<Ending>,
 }
 
-/// A scenario that cannot be run, and why.
+/// A scenario that cannot be run, and why. One with a matrix is broken as a whole, since its rows are one file.
 #[derive(Debug, Clone)]
 pub struct BrokenScenario {
     /// Its path below the scenarios root.
     pub id: ScenarioId,
-    /// Never empty; in the order of file and place.
+    /// Never empty; in the order of file and place. What is wrong in some rows only says in which.
     pub mistakes: Vec<Mistake>,
 }
 
@@ -72,9 +73,15 @@ pub fn default_gateways() -> Vec<Gateway> {
 /// Reads every directory with a `scenario.yaml` below `root`. Input of any kind leads to mistakes, never to a panic.
 #[must_use]
 pub fn load_catalogue(root: &Path) -> Catalogue {
+    load_catalogue_with(root, &ValueOverrides::default())
+}
+
+/// The same with values overridden from outside. An override that meets no declared value is a mistake of the root.
+#[must_use]
+pub fn load_catalogue_with(root: &Path, overrides: &ValueOverrides) -> Catalogue {
     let mut tree = Tree { root: root.to_owned(), ..Tree::default() };
     tree.walk(root, "", 0);
-    catalogue_of(tree)
+    catalogue_of(tree, overrides)
 }
 
 /// The YAML files below a root, before anything is known about them.
@@ -129,7 +136,7 @@ impl Tree {
 }
 
 /// The pure part: from texts to the catalogue.
-pub(super) fn catalogue_of(tree: Tree) -> Catalogue {
+pub(super) fn catalogue_of(tree: Tree, overrides: &ValueOverrides) -> Catalogue {
     if tree.files.contains_key(SCENARIO_FILE) {
         let help = "give the folder above it, or move it into a folder of its own".to_owned();
         let mistake = Mistake::of_file(tree.shown(SCENARIO_FILE), "the scenarios folder is itself a scenario", Some(help));
@@ -137,8 +144,8 @@ pub(super) fn catalogue_of(tree: Tree) -> Catalogue {
     }
     let excepted = tree.files.get(EXCEPTIONS_FILE).map(|text| Source { file: tree.shown(EXCEPTIONS_FILE).into(), text: Arc::clone(text) });
     let mut root_mistakes = Vec::new();
-    let mut drafts: BTreeMap<ScenarioId, Draft> = BTreeMap::new();
     let mut files: BTreeMap<ScenarioId, BTreeMap<String, Source>> = BTreeMap::new();
+    let mut folders: BTreeMap<ScenarioId, Source> = BTreeMap::new();
     for (path, text) in &tree.files {
         let (dir, name) = path.rsplit_once('/').unwrap_or(("", path));
         if name != SCENARIO_FILE {
@@ -146,7 +153,7 @@ pub(super) fn catalogue_of(tree: Tree) -> Catalogue {
         }
         let source = Source { file: tree.shown(path).into(), text: Arc::clone(text) };
         match ScenarioId::new(dir) {
-            Ok(id) => drop(drafts.insert(id.clone(), read(id, tree.root.join(dir), source))),
+            Ok(id) => drop(folders.insert(id, source)),
             Err(error) => root_mistakes.push(Mistake::of_file(
                 &*source.file,
                 format!("`{dir}` is no scenario's name"),
@@ -154,11 +161,13 @@ pub(super) fn catalogue_of(tree: Tree) -> Catalogue {
             )),
         }
     }
+    let mut applied = Applied::new(overrides);
+    let mut drafts = drafts(&tree, &folders, &mut applied);
     let owner = |path: &str| {
         let mut dir = path;
         while let Some((above, _)) = dir.rsplit_once('/') {
             if let Ok(id) = ScenarioId::new(above)
-                && drafts.contains_key(&id)
+                && folders.contains_key(&id)
             {
                 return Some(id);
             }
@@ -191,34 +200,83 @@ pub(super) fn catalogue_of(tree: Tree) -> Catalogue {
         }
     }
     for (path, mistake) in tree.mistakes {
-        match owner(&path).or_else(|| ScenarioId::new(path).ok().filter(|id| drafts.contains_key(id))) {
+        match owner(&path).or_else(|| ScenarioId::new(path).ok().filter(|id| folders.contains_key(id))) {
             Some(id) => lost.push((id, mistake)),
             None => root_mistakes.push(mistake),
         }
     }
-    for (id, mistake) in lost {
-        if let Some(draft) = drafts.get_mut(&id) {
-            draft.reader.mistakes.push(mistake);
+    for (folder, mistake) in lost {
+        for draft in drafts.values_mut().filter(|draft| draft.folder == folder) {
+            draft.reader.mistakes.push(mistake.clone());
         }
+    }
+    // A file that cannot be read may declare what an override means.
+    if drafts.values().all(|draft| draft.readable) {
+        root_mistakes.extend(applied.unused());
     }
     if drafts.is_empty() && root_mistakes.is_empty() {
         let help = Some("a scenario is a directory with a `scenario.yaml`".to_owned());
         root_mistakes.push(Mistake::of_file(tree.root.display().to_string(), "has no scenario in it", help));
     }
-    rules::judge(&mut drafts, files);
+    rules::judge(&mut drafts, &files);
     let mut catalogue = Catalogue { root_mistakes, ..Catalogue::default() };
-    for (id, draft) in drafts {
-        if draft.reader.mistakes.is_empty() {
-            catalogue.scenarios.push(draft.scenario);
-        } else {
-            let mut mistakes = draft.reader.mistakes;
-            let own = draft.reader.source.file;
-            mistakes.sort_by(|a, b| (a.file != *own, &a.file, a.line, a.column).cmp(&(b.file != *own, &b.file, b.line, b.column)));
-            catalogue.broken.push(BrokenScenario { id, mistakes });
-        }
+    let mut by_folder: BTreeMap<ScenarioId, Vec<Draft>> = BTreeMap::new();
+    for draft in drafts.into_values() {
+        by_folder.entry(draft.folder.clone()).or_default().push(draft);
     }
+    for (id, drafts) in by_folder {
+        if drafts.iter().all(|draft| draft.reader.mistakes.is_empty()) {
+            catalogue.scenarios.extend(drafts.into_iter().map(|draft| draft.scenario));
+            continue;
+        }
+        let own = drafts.first().map(|draft| Arc::clone(&draft.reader.source.file)).unwrap_or_default();
+        let mut mistakes = merged(drafts);
+        mistakes.sort_by(|a, b| (a.file != *own, &a.file, a.line, a.column).cmp(&(b.file != *own, &b.file, b.line, b.column)));
+        catalogue.broken.push(BrokenScenario { id, mistakes });
+    }
+    catalogue.scenarios.sort_by(|a, b| a.id.cmp(&b.id));
     if let Some(source) = excepted {
         exceptions::apply(&mut catalogue, source);
     }
     catalogue
+}
+
+/// Every scenario's file as it reads, once for each row of its matrix.
+fn drafts(tree: &Tree, folders: &BTreeMap<ScenarioId, Source>, applied: &mut Applied<'_>) -> BTreeMap<ScenarioId, Draft> {
+    let mut out = BTreeMap::new();
+    for (folder, source) in folders {
+        for mut draft in read(folder, &tree.root.join(folder.as_str()), source, applied) {
+            let mut id = draft.scenario.id.clone();
+            if id != *folder && folders.contains_key(&id) {
+                let help = "a row is called by its scenario's path and its own name; give it another";
+                draft.reader.wrong_help(0..0, format!("a row is called as the scenario `{id}` below this one"), help);
+                id = folder.clone();
+            }
+            out.insert(id, draft);
+        }
+    }
+    out
+}
+
+/// The mistakes of a scenario's rows: what is the same in all of them once, and of the others in which they are.
+fn merged(drafts: Vec<Draft>) -> Vec<Mistake> {
+    let rows = drafts.len();
+    let mut found: Vec<(Mistake, BTreeSet<String>)> = Vec::new();
+    for draft in drafts {
+        let row = draft.scenario.row.unwrap_or_default();
+        for mistake in draft.reader.mistakes {
+            match found.iter_mut().find(|(known, _)| rows > 1 && known.is_as(&mistake)) {
+                Some((_, of)) => drop(of.insert(row.clone())),
+                None => found.push((mistake, BTreeSet::from([row.clone()]))),
+            }
+        }
+    }
+    let told = |(mut mistake, of): (Mistake, BTreeSet<String>)| {
+        if of.len() < rows {
+            let of: Vec<String> = of.iter().map(|row| format!("`{row}`")).collect();
+            mistake.message += &format!(", in the row {}", of.join(" and "));
+        }
+        mistake
+    };
+    found.into_iter().map(told).collect()
 }

@@ -1,6 +1,7 @@
 //! Manifest files → Kubernetes objects, with every mistake and its place.
 
 use super::diagnose::{Mistake, Source};
+use super::expand::Given;
 use super::made::Made;
 use super::reader::Reader;
 use super::types::{KubeObject, Manifest};
@@ -52,11 +53,12 @@ pub(super) struct ReadManifest {
     pub(super) mistakes: Vec<Mistake>,
 }
 
-/// Reads one file.
-pub(super) fn read(file: &str, source: Source) -> ReadManifest {
-    let (documents, error) = yaml::parse(&source.text);
+/// Reads one file, with the scenario's values put in.
+pub(super) fn read(file: &str, source: Source, given: &mut Given) -> ReadManifest {
+    let (mut documents, error) = yaml::parse(&source.text);
     let mut reader = Reader { source: source.clone(), mistakes: Vec::new() };
     let mut found = Vec::new();
+    documents.iter_mut().for_each(|document| given.put_into(document, &mut reader));
     for document in documents.iter().filter(|d| !d.is_null()) {
         walk(&mut reader, document);
         object(&mut reader, document, &mut found);

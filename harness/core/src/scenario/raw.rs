@@ -4,8 +4,11 @@
 
 use std::collections::BTreeMap;
 
-use schemars::{JsonSchema, Schema, SchemaGenerator};
+use schemars::JsonSchema;
 use serde_json::{Value, json};
+
+use super::raw_given::{RowFile, ValuesFile};
+pub(super) use super::raw_words::{Host, NamespacedName, ObjectName, ScenarioPath, Structure, Text, Time};
 
 /// A gateproof scenario: manifests, and checks that prove what they do.
 #[derive(JsonSchema)]
@@ -17,6 +20,12 @@ pub(super) struct ScenarioFile {
     pub mechanism: Option<Text>,
     /// Free labels for selection.
     pub tags: Option<Vec<Text>>,
+    /// Values that the other fields and the manifests take as `$(value:NAME)`: a default by name. `--value NAME=…` and
+    /// `GATEPROOF_VALUE_NAME` (upper case, `_` for `-`) override them.
+    pub values: Option<ValuesFile>,
+    /// The same scenario once for each row, with other values. A row is a scenario of its own, called by this scenario's path and its name.
+    #[schemars(length(min = 1))]
+    pub matrix: Option<Vec<RowFile>>,
     /// Scenarios (their paths below the scenarios folder) whose manifests stand while this one runs.
     pub needs: Option<Vec<ScenarioPath>>,
     /// Gateways that this scenario brings beside the cluster's `istio-system/istio-ingressgateway` and
@@ -247,7 +256,7 @@ pub(super) struct HttpFile {
     /// `NAMESPACE/NAME` of the gateway to connect to instead of what the host resolves to. Required from `outside`.
     pub gateway: Option<NamespacedName>,
     /// `http://` or `https://`, host, optional port, path and query.
-    #[schemars(regex(pattern = r"^https?://[^\s#]+$"))]
+    #[schemars(regex(pattern = r"^https?://[^\s#]+$|\$\(value:"))]
     pub url: String,
     /// The SNI to send instead of the host.
     pub sni: Option<Host>,
@@ -461,6 +470,9 @@ pub(super) struct ConfigExpectFile {
     pub contains: Option<OneOrMany<Structure>>,
     /// Partial structures that must not be there.
     pub lacks: Option<OneOrMany<Structure>>,
+    /// Expressions in CEL that are true of it, such as `object.spec.listeners.all(l, l.protocol == 'HTTPS')`: `object` is the
+    /// object, or an entry of the proxy's configuration (names as above); the entry that has what `contains` says has this too.
+    pub cel: Option<OneOrMany<Text>>,
 }
 
 /// Of `analyze`: one of both.
@@ -478,7 +490,7 @@ pub(super) struct AnalysisExpectFile {
 #[schemars(rename_all = "camelCase", deny_unknown_fields)]
 pub(super) struct PodsExpectFile {
     /// So many of so many containers ready in every pod, native sidecars included: `2/2`.
-    #[schemars(regex(pattern = r"^\d+/\d+$"))]
+    #[schemars(regex(pattern = r"^\d+/\d+$|\$\(value:"))]
     pub ready: String,
 }
 
@@ -555,39 +567,4 @@ pub(super) enum TextHow {
     Contains(Text),
     /// Matches this regular expression somewhere.
     Matches(Text),
-}
-
-macro_rules! schema_alias {
-    ($($(#[doc = $doc:literal])* $name:ident = $schema:expr;)*) => {$(
-        $(#[doc = $doc])*
-        pub(super) struct $name;
-        impl JsonSchema for $name {
-            fn inline_schema() -> bool {
-                true
-            }
-            fn schema_name() -> std::borrow::Cow<'static, str> {
-                stringify!($name).into()
-            }
-            fn json_schema(_: &mut SchemaGenerator) -> Schema {
-                Schema::try_from($schema).unwrap_or_default()
-            }
-        }
-    )*};
-}
-pub(super) use schema_alias;
-schema_alias! {
-    /// Any scalar: `200` and `"200"` are the same text.
-    Text = json!({"type": ["string", "number", "boolean"]});
-    /// `NAMESPACE/NAME`.
-    NamespacedName = json!({"type": "string", "pattern": "^[a-z0-9][a-z0-9-]*/[a-z0-9][a-z0-9.-]*$"});
-    /// A scenario's path.
-    ScenarioPath = json!({"type": "string", "pattern": "^[A-Za-z0-9_-][A-Za-z0-9._-]*(/[A-Za-z0-9_-][A-Za-z0-9._-]*)*$"});
-    /// A host name.
-    Host = json!({"type": "string", "pattern": "^[a-z0-9]([a-z0-9.-]*[a-z0-9])?$"});
-    /// A time.
-    Time = json!({"type": "string", "pattern": "^[0-9]+(ms|s|m)$"});
-    /// An object.
-    ObjectName = json!({"type": "string", "pattern": "^[A-Z][A-Za-z0-9]* ([a-z0-9][a-z0-9-]*/)?[^\\s/]+$"});
-    /// A partial structure.
-    Structure = json!({"type": "object"});
 }

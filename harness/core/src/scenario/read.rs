@@ -2,15 +2,17 @@
 
 use std::collections::BTreeMap;
 use std::ops::Range;
-use std::path::PathBuf;
+use std::path::Path;
 
 use super::control_plane;
 use super::diagnose::Source;
 use super::exceptions::Exceptions;
+use super::expand::{self, Given};
 use super::raw;
 use super::read_check::read_check;
 use super::reader::{Fields, Reader, ticked};
 use super::types::*;
+use super::values::Applied;
 use super::yaml::{self, Kind, Node};
 use crate::names::{HostName, Namespaced, ObjectKey, ScenarioId};
 
@@ -35,6 +37,9 @@ pub(super) struct ChangePlace {
 /// A scenario that was read but not yet held against its manifests and its needs.
 pub(super) struct Draft {
     pub(super) scenario: Scenario,
+    /// The directory's path; the same as the id where the scenario has no matrix.
+    pub(super) folder: ScenarioId,
+    pub(super) given: Given,
     pub(super) reader: Reader,
     /// The file is a map, so that what it does not name is indeed named nowhere.
     pub(super) readable: bool,
@@ -45,47 +50,50 @@ pub(super) struct Draft {
     pub(super) outside_at: Vec<Range<usize>>,
     pub(super) certificates_at: Vec<Range<usize>>,
     pub(super) manifest_names: Vec<(String, Range<usize>)>,
+    /// Files of the directory that it does not name.
+    pub(super) unnamed: Vec<Source>,
     pub(super) variations_at: Vec<Range<usize>>,
     /// Parallel to variations and their changes.
     pub(super) changes_at: Vec<Vec<ChangePlace>>,
 }
 
-/// Reads the file; what cannot be read is a mistake and left out.
-pub(super) fn read(id: ScenarioId, dir: PathBuf, source: Source) -> Draft {
+/// Reads the file once, or once for each row of its matrix; what cannot be read is a mistake and left out.
+pub(super) fn read(folder: &ScenarioId, dir: &Path, source: &Source, applied: &mut Applied<'_>) -> Vec<Draft> {
     let (documents, error) = yaml::parse(&source.text);
-    let mut draft = Draft {
-        scenario: empty(id, dir),
-        reader: Reader { source, mistakes: Vec::new() },
-        readable: false,
-        wanted: Vec::new(),
-        needs_at: Vec::new(),
-        gateways_at: Vec::new(),
-        outside_at: Vec::new(),
-        certificates_at: Vec::new(),
-        manifest_names: Vec::new(),
-        variations_at: Vec::new(),
-        changes_at: Vec::new(),
-    };
+    let mut draft = Draft::new(folder, dir, Reader { source: source.clone(), mistakes: Vec::new() }, Given::nothing());
     if let Some(error) = error {
         // What was parsed before it is half a file: complaints about it would mislead.
         draft.reader.wrong(error.at..error.at + 1, format!("not YAML: {}", error.message));
-        return draft;
+        return vec![draft];
     }
     let Some(document) = documents.first().filter(|d| !d.is_null()) else {
         draft.reader.wrong_help(0..0, "the scenario is empty", "expected at least `title` and `checks`");
-        return draft;
+        return vec![draft];
     };
+    let mut reader = draft.reader;
     if let Some(second) = documents.get(1) {
-        draft.reader.wrong(second.point(), "a scenario is one YAML document");
+        reader.wrong(second.point(), "a scenario is one YAML document");
     }
-    draft.fill(document);
-    draft
+    let given = expand::given(&mut reader, document, folder, applied);
+    given
+        .into_iter()
+        .map(|given| {
+            let mut document = document.clone();
+            let mut draft = Draft::new(folder, dir, Reader { source: source.clone(), mistakes: reader.mistakes.clone() }, given);
+            draft.given.put_into_file(&mut document, &mut draft.reader);
+            draft.fill(&document);
+            draft
+        })
+        .collect()
 }
 
-fn empty(id: ScenarioId, dir: PathBuf) -> Scenario {
+fn empty(folder: &ScenarioId, dir: &Path, given: &Given) -> Scenario {
+    let (id, row) = given.row.clone().unzip();
     Scenario {
-        id,
-        dir,
+        id: id.unwrap_or_else(|| folder.clone()),
+        dir: dir.to_owned(),
+        row,
+        values: given.in_force(),
         title: String::new(),
         mechanism: String::new(),
         tags: Vec::new(),
@@ -108,6 +116,25 @@ fn empty(id: ScenarioId, dir: PathBuf) -> Scenario {
 }
 
 impl Draft {
+    fn new(folder: &ScenarioId, dir: &Path, reader: Reader, given: Given) -> Self {
+        Self {
+            scenario: empty(folder, dir, &given),
+            folder: folder.clone(),
+            given,
+            reader,
+            readable: false,
+            wanted: Vec::new(),
+            needs_at: Vec::new(),
+            gateways_at: Vec::new(),
+            outside_at: Vec::new(),
+            certificates_at: Vec::new(),
+            manifest_names: Vec::new(),
+            unnamed: Vec::new(),
+            variations_at: Vec::new(),
+            changes_at: Vec::new(),
+        }
+    }
+
     fn fill(&mut self, document: &Node) {
         let Some(file) = self.reader.fields::<raw::ScenarioFile>(document, "a scenario") else { return };
         self.readable = true;
@@ -115,6 +142,9 @@ impl Draft {
         self.scenario.title = r.line_of(&file, "title");
         if self.scenario.title.contains('\n') {
             r.wrong(file.at.clone(), "`title` has more than one line");
+        }
+        if let Some(row) = &self.scenario.row {
+            self.scenario.title += &format!(" ({row})");
         }
         self.scenario.mechanism = r.line_of(&file, "mechanism");
         self.scenario.tags = r.lines_of(&file, "tags");

@@ -8,6 +8,7 @@ use serde_json::Value;
 
 use super::raw;
 use super::read::{Wanted, texts};
+use super::read_cel::cel;
 use super::reader::{Fields, Reader, ticked};
 use super::types::*;
 use super::yaml::{Kind, Node};
@@ -520,17 +521,18 @@ fn config(r: &mut Reader, node: &Node, probe: &str) -> Option<ConfigExpect> {
         out
     };
     let (contains, lacks) = (list("contains"), list("lacks"));
+    let cel = cel(r, &fields);
     if absent {
-        if fields.has("present") || fields.has("contains") || fields.has("lacks") {
+        if fields.has("present") || fields.has("contains") || fields.has("lacks") || fields.has("cel") {
             r.wrong_help(fields.at.clone(), "`absent` stands alone", "what is not there has no content");
         }
         return Some(ConfigExpect::Absent);
     }
-    if !present && contains.is_empty() && lacks.is_empty() {
+    if !present && contains.is_empty() && lacks.is_empty() && cel.is_empty() {
         nothing(r, node, before);
         return None;
     }
-    Some(ConfigExpect::Present { contains, lacks })
+    Some(ConfigExpect::Present { contains, lacks, cel })
 }
 
 fn analysis(r: &mut Reader, node: &Node) -> Option<Expectation> {

@@ -16,6 +16,7 @@ use serde_json::{Map, Value};
 use super::cluster_values::ClusterValues;
 use super::load::{Catalogue, default_gateways};
 use super::types::*;
+use crate::expression::CelExpression;
 use crate::names::{HostName, Namespaced, ObjectKey};
 
 const SYSTEM: &str = "istio-system";
@@ -335,9 +336,15 @@ impl<'v> Words<'v> {
                 contains: logs.contains.iter().map(|t| self.text_match(t)).collect(),
                 lacks: logs.lacks.iter().map(|t| self.text_match(t)).collect(),
             }),
-            Expectation::Config(ConfigExpect::Present { contains, lacks }) => {
+            Expectation::Config(ConfigExpect::Present { contains, lacks, cel }) => {
                 let all = |values: &[Value]| values.iter().map(|v| self.value(v, "")).collect();
-                Expectation::Config(ConfigExpect::Present { contains: all(contains), lacks: all(lacks) })
+                // Another name in a literal leaves an expression an expression.
+                let renamed = |c: &CelExpression| CelExpression::parse(&self.text(c.source())).unwrap_or_else(|_| c.clone());
+                Expectation::Config(ConfigExpect::Present {
+                    contains: all(contains),
+                    lacks: all(lacks),
+                    cel: cel.iter().map(renamed).collect(),
+                })
             }
             Expectation::InSync { workloads } => Expectation::InSync { workloads: workloads.iter().map(|w| self.workload(w)).collect() },
             other => other.clone(),

@@ -34,19 +34,21 @@ pub(super) fn beneath<'s>(id: &ScenarioId, needs: &dyn Fn(&ScenarioId) -> Option
 }
 
 /// Adds every mistake that shows only when the drafts are seen together.
-pub(super) fn judge(drafts: &mut BTreeMap<ScenarioId, Draft>, mut files: BTreeMap<ScenarioId, BTreeMap<String, Source>>) {
-    for (id, draft) in drafts.iter_mut() {
-        manifests(draft, files.remove(id).unwrap_or_default());
+pub(super) fn judge(drafts: &mut BTreeMap<ScenarioId, Draft>, files: &BTreeMap<ScenarioId, BTreeMap<String, Source>>) {
+    for draft in drafts.values_mut() {
+        manifests(draft, files.get(&draft.folder).cloned().unwrap_or_default());
         changes(draft);
     }
+    rows(drafts);
     needs(drafts);
     let worlds: BTreeMap<_, _> = drafts.keys().map(|id| (id.clone(), World::of(id, drafts))).collect();
     for (id, draft) in drafts.iter_mut() {
         existing(draft, &worlds[id]);
     }
     shared(drafts);
-    // Last, so that it is known who is broken.
-    let broken_beneath: Vec<_> = drafts.keys().map(|id| (id.clone(), first_broken(id, drafts))).collect();
+    // Last, so that it is known who is broken: all rows of a scenario, where one is.
+    let broken: BTreeSet<_> = drafts.values().filter(|d| !d.reader.mistakes.is_empty()).map(|d| d.folder.clone()).collect();
+    let broken_beneath: Vec<_> = drafts.keys().map(|id| (id.clone(), first_broken(id, drafts, &broken))).collect();
     for (id, broken) in broken_beneath {
         let Some(draft) = drafts.get_mut(&id) else { continue };
         for (need, culprit) in broken {
@@ -61,9 +63,9 @@ pub(super) fn judge(drafts: &mut BTreeMap<ScenarioId, Draft>, mut files: BTreeMa
     }
 }
 
-fn first_broken(id: &ScenarioId, drafts: &BTreeMap<ScenarioId, Draft>) -> Vec<(ScenarioId, ScenarioId)> {
+fn first_broken(id: &ScenarioId, drafts: &BTreeMap<ScenarioId, Draft>, broken: &BTreeSet<ScenarioId>) -> Vec<(ScenarioId, ScenarioId)> {
     let needs = |id: &ScenarioId| drafts.get(id).map(|d| d.scenario.needs.as_slice());
-    let broken = |id: &ScenarioId| drafts.get(id).is_some_and(|d| !d.reader.mistakes.is_empty());
+    let broken = |id: &ScenarioId| drafts.get(id).is_some_and(|d| broken.contains(&d.folder));
     let direct = drafts.get(id).map(|d| d.scenario.needs.clone()).unwrap_or_default();
     let culprit = |need: &ScenarioId| beneath(need, &needs).into_iter().chain([need.clone()]).find(|n| n != id && broken(n));
     // In a circle everyone is broken; that is said where the circle is.
@@ -99,7 +101,7 @@ fn manifests(draft: &mut Draft, mut files: BTreeMap<String, Source>) {
             );
             continue;
         };
-        let read = manifest::read(&name, source);
+        let read = manifest::read(&name, source, &mut draft.given);
         draft.reader.mistakes.extend(read.mistakes);
         let mut own: BTreeMap<ObjectKey, String> = BTreeMap::new();
         for (object, at) in read.manifest.objects.iter().zip(&read.places) {
@@ -115,9 +117,31 @@ fn manifests(draft: &mut Draft, mut files: BTreeMap<String, Source>) {
         }
         if i < intact { draft.scenario.manifests.push(read.manifest) } else { draft.scenario.extra_manifests.push(read.manifest) }
     }
-    for source in files.into_values().filter(|_| draft.readable) {
-        let help = Some("name it under `manifests`, or in a variation's `with`, or take it away".to_owned());
-        draft.reader.mistakes.push(Mistake::of_file(&*source.file, "is named nowhere in the scenario", help));
+    draft.unnamed = files.into_values().filter(|_| draft.readable).collect();
+}
+
+/// What no row of a scenario names or takes.
+fn rows(drafts: &mut BTreeMap<ScenarioId, Draft>) {
+    let folders: BTreeSet<ScenarioId> = drafts.values().map(|draft| draft.folder.clone()).collect();
+    for folder in folders {
+        let mut group: Vec<&mut Draft> = drafts.values_mut().filter(|draft| draft.folder == folder).collect();
+        let Some(first) = group.first() else { continue };
+        let by_all = |file: &str| group.iter().all(|draft| draft.unnamed.iter().any(|source| *source.file == *file));
+        let unnamed: Vec<Source> = first.unnamed.iter().filter(|source| by_all(&source.file)).cloned().collect();
+        // Where something could not be read, a value may be taken there.
+        let whole = group.iter().all(|draft| draft.readable && draft.reader.mistakes.is_empty());
+        let lost = |name: &str| group.iter().all(|draft| draft.given.unused().any(|(other, _)| other == name));
+        let unused: Vec<_> = first.given.unused().filter(|(name, _)| whole && lost(name)).map(|(name, at)| (name.to_owned(), at)).collect();
+        for draft in &mut group {
+            for source in &unnamed {
+                let help = Some("name it under `manifests`, or in a variation's `with`, or take it away".to_owned());
+                draft.reader.mistakes.push(Mistake::of_file(&*source.file, "is named nowhere in the scenario", help));
+            }
+            for (name, at) in &unused {
+                let help = format!("write `$(value:{name})` in a check or a manifest, or take the value away");
+                draft.reader.wrong_help(at.clone(), format!("nothing takes the value `{name}`"), help);
+            }
+        }
     }
 }
 
@@ -177,11 +201,16 @@ fn changes(draft: &mut Draft) {
 /// Unknown needs and cycles.
 fn needs(drafts: &mut BTreeMap<ScenarioId, Draft>) {
     let graph: BTreeMap<ScenarioId, Vec<ScenarioId>> = drafts.iter().map(|(id, d)| (id.clone(), d.scenario.needs.clone())).collect();
+    let rows: Vec<(ScenarioId, String)> = drafts.iter().map(|(id, d)| (d.folder.clone(), id.to_string())).collect();
     for (id, draft) in drafts.iter_mut() {
         for (need, at) in draft.scenario.needs.iter().zip(&draft.needs_at) {
             if !graph.contains_key(need) {
                 let others: Vec<&str> = graph.keys().filter(|k| *k != id).map(ScenarioId::as_str).collect();
-                let help = suggest(need.as_str(), others.iter().copied()).unwrap_or_else(|| "there is no other scenario".to_owned());
+                let rows: Vec<String> = rows.iter().filter(|(folder, _)| folder == need).map(|(_, row)| format!("`{row}`")).collect();
+                let help = match rows.as_slice() {
+                    [] => suggest(need.as_str(), others.iter().copied()).unwrap_or_else(|| "there is no other scenario".to_owned()),
+                    rows => format!("it has rows, of which one can be needed: {}", rows.join(", ")),
+                };
                 draft.reader.wrong_help(at.clone(), format!("there is no scenario `{need}`"), help);
             } else if let Some(path) = way(need, id, &graph) {
                 let path: Vec<_> = path.iter().map(ScenarioId::as_str).collect();

@@ -8,7 +8,9 @@ use super::raw_exceptions::ExceptionsFile;
 /// The schema, as committed at `scenarios/scenario.schema.json`.
 #[must_use]
 pub fn schema() -> Value {
-    titled(schemars::schema_for!(ScenarioFile).to_value(), "gateproof scenario")
+    let mut schema = titled(schemars::schema_for!(ScenarioFile).to_value(), "gateproof scenario");
+    or_values(&mut schema);
+    schema
 }
 
 /// The schema of `exceptions.yaml`, as committed at `scenarios/exceptions.schema.json`.
@@ -23,6 +25,21 @@ fn titled(mut schema: Value, title: &str) -> Value {
         map.insert("title".to_owned(), json!(title));
     }
     schema
+}
+
+/// Where a number, `true` or `false` is wanted, a value that is one can stand: `$(value:port)`.
+fn or_values(value: &mut Value) {
+    match value {
+        Value::Object(map) => {
+            if let Some(kind) = map.get("type").filter(|kind| **kind == "integer" || **kind == "boolean").cloned() {
+                map.insert("type".to_owned(), json!([kind, "string"]));
+                map.insert("pattern".to_owned(), json!("^\\$\\(value:[a-z0-9-]+\\)$"));
+            }
+            map.values_mut().for_each(or_values);
+        }
+        Value::Array(items) => items.iter_mut().for_each(or_values),
+        _ => {}
+    }
 }
 
 /// A field without a value is a mistake here, so `null` is no type: schemars adds it for every `Option`.

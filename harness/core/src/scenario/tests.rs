@@ -11,8 +11,17 @@ use crate::names::ScenarioId;
 
 /// A catalogue of files below `scenarios`, without touching a disk.
 pub(crate) fn load(files: &[(&str, &str)]) -> Catalogue {
+    load_given(files, &[])
+}
+
+/// The same with overrides: `VARIABLE=value` of the environment, or what follows `--value`.
+pub(crate) fn load_given(files: &[(&str, &str)], given: &[&str]) -> Catalogue {
     let files = files.iter().map(|(path, text)| ((*path).to_owned(), (*text).into())).collect();
-    catalogue_of(Tree { root: PathBuf::from("scenarios"), files, mistakes: Vec::new() })
+    let (environment, flags): (Vec<&str>, Vec<&str>) = given.iter().partition(|given| given.starts_with(VALUE_VARIABLE));
+    let environment = environment.iter().filter_map(|given| given.split_once('=')).map(|(k, v)| (k.to_owned(), v.to_owned()));
+    let mut overrides = ValueOverrides::from_environment(environment);
+    flags.iter().for_each(|flag| overrides.add(flag).unwrap());
+    catalogue_of(Tree { root: PathBuf::from("scenarios"), files, mistakes: Vec::new() }, &overrides)
 }
 
 /// Every mistake in one line each.
@@ -91,7 +100,7 @@ fn full() -> Catalogue {
 fn a_scenario_with_every_field_loads() {
     let catalogue = full();
     assert_eq!(catalogue.mistakes().map(|m| m.render(false)).collect::<String>(), "");
-    let scenario = catalogue.get(&ScenarioId::new("10/full").unwrap()).unwrap();
+    let scenario = catalogue.get(&ScenarioId::new("10/full/one").unwrap()).unwrap();
     assert_eq!(scenario.manifests[0].objects[1].line, 5);
     assert_eq!(scenario.manifests[0].objects[2].key.to_string(), "Gateway x/g");
     let names: Vec<_> = scenario.checks.iter().map(|c| (c.name.as_str(), c.given.as_str())).collect();
@@ -136,7 +145,7 @@ fn the_format_is_the_schema() {
 /// Pointers to every map, without those whose keys are free.
 fn places(value: &Value, at: String, out: &mut Vec<String>) {
     match value {
-        Value::Object(map) if !["/headers", "/labels", "/set", "/contains"].iter().any(|free| at.ends_with(free)) => {
+        Value::Object(map) if !["/headers", "/labels", "/set", "/contains", "/values"].iter().any(|free| at.ends_with(free)) => {
             out.push(at.clone());
             map.iter().for_each(|(k, v)| places(v, format!("{at}/{}", k.replace('/', "~1")), out));
         }
@@ -248,6 +257,10 @@ fn expectations_fit_their_probes() {
         ("proxyConfig: {of: x/d, routes: a}", "{absent: true, contains: {a: 1}}"),
         ("proxyConfig: {of: x/d, routes: a}", "{present: false}"),
         ("proxyConfig: {of: x/d, routes: a}", "{contains: text}"),
+        ("proxyConfig: {of: x/d, routes: a}", "{cel: ['object.a == 1', 'object.a == ']}"),
+        ("proxyConfig: {of: x/d, routes: a}", "{absent: true, cel: 'object.a == 1'}"),
+        ("object: {apiVersion: v1, kind: ConfigMap, name: x/c}", "{cel: \"objct.a == 'b'\"}"),
+        ("object: {apiVersion: v1, kind: ConfigMap, name: x/c}", "{cel: [\"object.items.exist(i, i.name == 'a')\", '1 == 1', {a: b}]}"),
         ("object: {apiVersion: v1, kind: ConfigMap, name: x/c/d}", "{present: true}"),
         ("object: {apiVersion: v1, kind: ConfigMap, name: x/c}", "{absent: true, lacks: {a: 1}}"),
         ("logs: {of: istio-system/istiod}", "{contains: ''}"),

@@ -8,6 +8,8 @@ use serde_json::Value;
 
 use super::control_plane::ControlPlane;
 use super::exceptions::Exceptions;
+use super::values::ScenarioValue;
+use crate::expression::CelExpression;
 use crate::names::{HostName, Namespaced, ObjectKey, ScenarioId};
 
 /// A directory with `scenario.yaml` and its manifests.
@@ -17,6 +19,10 @@ pub struct Scenario {
     pub id: ScenarioId,
     /// The directory on disk.
     pub dir: PathBuf,
+    /// The row of the directory's matrix that this is, which is then the last part of the id.
+    pub row: Option<String>,
+    /// The values that were put in, by name.
+    pub values: Vec<ScenarioValue>,
     /// One line, shown in lists and as the report's heading.
     pub title: String,
     /// Markdown: how the thing under test works, and why it is set up so.
@@ -54,6 +60,15 @@ pub struct Scenario {
     pub corrections: Vec<Correction>,
     /// What `exceptions.yaml` says of its checks.
     pub exceptions: Exceptions,
+}
+
+impl Scenario {
+    /// Its directory below the scenarios root: the id, without the row.
+    #[must_use]
+    pub fn folder(&self) -> &str {
+        let id = self.id.as_str();
+        self.row.as_ref().and_then(|row| id.strip_suffix(row.as_str())?.strip_suffix('/')).unwrap_or(id)
+    }
 }
 
 /// A claim of an earlier document that the cluster does not bear out.
@@ -523,6 +538,8 @@ pub enum ConfigExpect {
         contains: Vec<Value>,
         /// Partial structures, in the same way, that must not be there.
         lacks: Vec<Value>,
+        /// Expressions that are true of the entry.
+        cel: Vec<CelExpression>,
     },
 }
 

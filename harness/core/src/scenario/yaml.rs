@@ -137,6 +137,11 @@ impl Builder {
 }
 
 impl Node {
+    /// A scalar that was written nowhere.
+    pub(super) fn scalar_of(text: String, plain: bool) -> Self {
+        Self { at: 0..0, kind: Kind::Scalar { text, plain }, height: 0, size: 1 }
+    }
+
     /// Nothing was written, or `null`, or `~`.
     pub(super) fn is_null(&self) -> bool {
         matches!(&self.kind, Kind::Scalar { text, plain: true } if matches!(text.as_str(), "" | "~" | "null" | "Null" | "NULL"))

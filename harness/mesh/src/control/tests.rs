@@ -24,6 +24,10 @@ fn gateway(name: &str) -> Value {
         "spec": {"selector": {"istio": "gw"}, "servers": [{"port": {"number": 8080, "name": "http", "protocol": "HTTP"}, "hosts": ["*"]}]}})
 }
 
+fn namespace(name: &str) -> Value {
+    json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})
+}
+
 async fn until(what: impl Fn() -> bool) {
     let waited = tokio::time::timeout(Duration::from_secs(5), async {
         while !what() {
@@ -65,6 +69,7 @@ async fn the_mesh_configuration_is_read_again_and_shown_as_it_is_used() {
         let mesh = format!("outboundTrafficPolicy: {{mode: {policy}}}");
         json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "istio", "namespace": "istio-system"}, "data": {"mesh": mesh}})
     };
+    store.create(namespace("istio-system"), "test").unwrap();
     store.apply(map("REGISTRY_ONLY"), "test").unwrap();
     until(|| mode().is_null()).await;
     store.apply(map("ALLOW_ANY"), "test").unwrap();
@@ -76,6 +81,7 @@ async fn what_its_environment_switches_is_pushed_though_no_object_changes() {
     let store = Store::default();
     let mut elsewhere = gateway("one");
     elsewhere["metadata"]["namespace"] = json!("elsewhere");
+    store.create(namespace("elsewhere"), "test").unwrap();
     store.create(elsewhere, "test").unwrap();
     let istiod = Istiod::start(&store, Settings::default(), quiet());
     let _connection = istiod.connect(node("gw-1"), Arc::new(|_| vec![]));

@@ -59,7 +59,7 @@ pub(super) fn run(common: &Common, flags: &ParityFlags, options: SessionOptions)
         }
         return Ok(EXIT_GREEN);
     }
-    let Some(catalogue) = random::catalogue(&catalogue(&common.scenarios)?, &drawn) else {
+    let Some(catalogue) = random::catalogue(&catalogue(common)?, &drawn) else {
         eprintln!("error: drawn configurations stand on the scenario 00-sample-apps, which is not below {}", common.scenarios.display());
         return Err(EXIT_INPUT);
     };

@@ -66,6 +66,8 @@ pub fn draw(seed: u64, index: u32) -> Option<Drawn> {
     let scenario = Scenario {
         id: ScenarioId::new(format!("{PREFIX}{seed}-{index:04}")).ok()?,
         dir: PathBuf::new(),
+        row: None,
+        values: Vec::new(),
         title: about,
         mechanism: String::new(),
         tags: Vec::new(),

@@ -196,6 +196,8 @@ fn section(out: &mut String, record: &RunRecord, at: usize, scenario: &ScenarioR
     let base = format!("../{}/", clean(&scenario.folder).trim_matches('/'));
     out.push_str("<div class=\"context\">\n");
     out.push_str(&folded("How it works", &markdown::html(&scenario.mechanism, &base)));
+    let values = scenario.values.iter().map(|v| [code(&v.name), code(&v.value), escape(v.source.words()), prose(&v.about)]);
+    out.push_str(&folded("Values", &table(["value", "used", "from", "what it is for"], values)));
     let manifests = scenario.manifests.iter().map(|m| {
         let objects: Vec<String> = m.objects.iter().map(|o| code(o)).collect();
         [format!("<a href=\"{}\">{}</a>", escape(&url(&format!("{base}{}", m.file))), code(&m.file)), objects.join("<br>")]

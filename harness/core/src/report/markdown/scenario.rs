@@ -25,6 +25,13 @@ pub(super) fn body(record: &RunRecord, at: usize, scenario: &ScenarioRecord, lev
     if !scenario.mechanism.trim().is_empty() {
         parts.push(format!("{h} Mechanism\n\n{}", embed(&scenario.mechanism, level, &scenario.folder).trim_end()));
     }
+    if !scenario.values.is_empty() {
+        let mut table = Table::new(["value", "used", "from", "what it is for"]);
+        for value in &scenario.values {
+            table.row([Cell::code(&value.name), Cell::code(&value.value), Cell::ours(value.source.words()), Cell::prose(&value.about)]);
+        }
+        parts.push(format!("{h} Values\n\n{}", table.finish().trim_end()));
+    }
     if !scenario.manifests.is_empty() {
         parts.push(format!("{h} Applied manifests\n\n{}", manifests(scenario)));
     }
