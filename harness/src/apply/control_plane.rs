@@ -41,8 +41,10 @@ pub struct Istiod {
     http: PodHttp,
     at: Namespaced,
     may_change: bool,
-    /// What is set now.
+    /// What is set now, or may be.
     set: ControlPlane,
+    /// Whether the last change of the mesh configuration, or of the environment, was not seen to its end: it is made again.
+    unsure: (bool, bool),
     /// What istiod used before its mesh configuration was changed.
     used: Option<Value>,
 }
@@ -51,7 +53,7 @@ impl Istiod {
     /// The istiod of this Deployment. What it was set to is put back only where that may be changed at all.
     #[must_use]
     pub fn new(client: Client, http: PodHttp, at: Namespaced, may_change: bool) -> Self {
-        Self { client, http, at, may_change, set: ControlPlane::default(), used: None }
+        Self { client, http, at, may_change, set: ControlPlane::default(), unsure: (false, false), used: None }
     }
 
     /// Sets this and nothing else; what is not in it is as it was before any state. Says what was done.
@@ -60,21 +62,37 @@ impl Istiod {
     /// When the API refuses, istiod does not use what was written, or its new pods do not become ready in time.
     pub async fn set(&mut self, wanted: &ControlPlane, limit: Duration) -> Result<Vec<String>, ApplyError> {
         let mut done = Vec::new();
-        if wanted.mesh != self.set.mesh {
-            self.set_mesh(&wanted.mesh, &mut done).await?;
-        }
-        if wanted.env != self.set.env {
-            // Known to be set before it is: a run that is broken off in between puts it back all the same.
-            let wanted = wanted.env.clone();
-            let emptied = wanted.is_empty();
-            self.set.env.extend(wanted.clone());
-            self.write_env(&wanted, limit).await?;
-            self.set.env = wanted;
-            let shown: Vec<String> = self.set.env.iter().map(|(name, value)| format!("{name}={value}")).collect();
-            let what = if emptied { "as it was before".to_owned() } else { shown.join(", ") };
-            done.push(format!("Deployment {}: environment {what}, rolled out", self.at));
-        }
+        // An istiod that does not start with what it was given cannot say which mesh configuration it uses: its environment goes
+        // back first, and what one step meets does not keep the other from being done.
+        let environment = if wanted.env.is_empty() { self.set_env(wanted, limit, &mut done).await } else { Ok(()) };
+        let mesh = if wanted.mesh != self.set.mesh || self.unsure.0 {
+            self.unsure.0 = true;
+            let mesh = self.set_mesh(&wanted.mesh, &mut done).await;
+            self.unsure.0 = mesh.is_err();
+            mesh
+        } else {
+            Ok(())
+        };
+        environment?;
+        mesh?;
+        self.set_env(wanted, limit, &mut done).await?;
         Ok(done)
+    }
+
+    async fn set_env(&mut self, wanted: &ControlPlane, limit: Duration, done: &mut Vec<String>) -> Result<(), ApplyError> {
+        if wanted.env == self.set.env && !self.unsure.1 {
+            return Ok(());
+        }
+        // Known to be set before it is: a run that is broken off in between puts it back all the same.
+        self.unsure.1 = true;
+        self.set.env.extend(wanted.env.clone());
+        self.write_env(&wanted.env, limit).await?;
+        self.set.env.clone_from(&wanted.env);
+        self.unsure.1 = false;
+        let shown: Vec<String> = self.set.env.iter().map(|(name, value)| format!("{name}={value}")).collect();
+        let what = if shown.is_empty() { "as it was before".to_owned() } else { shown.join(", ") };
+        done.push(format!("Deployment {}: environment {what}, rolled out", self.at));
+        Ok(())
     }
 
     /// Puts back what a killed run left changed. Gives the objects that were.
@@ -207,8 +225,11 @@ impl Istiod {
         let began = Instant::now();
         let mut pause = Duration::from_millis(1);
         loop {
-            let uses = self.uses().await?;
-            let wrong = uses.iter().find_map(|(pod, mesh)| Some(format!("{pod}: {}", against(mesh)?)));
+            // A pod may be going away while it is asked.
+            let wrong = match self.uses().await {
+                Ok(uses) => uses.iter().find_map(|(pod, mesh)| Some(format!("{pod}: {}", against(mesh)?))),
+                Err(error) => Some(error.to_string()),
+            };
             let Some(last) = wrong else { return Ok(()) };
             if began.elapsed() > TAKEN_UP {
                 let last = format!("{last}; istiod's log says why, where it refused the configuration (`invalid mesh config`)");
@@ -314,9 +335,13 @@ fn field<'a>(of: &'a Value, key: &str) -> Option<&'a Value> {
     })
 }
 
+/// The first names of MeshConfig's enumerations (`istio.io/api`, `mesh/v1alpha1/config.proto`). Of another one that is
+/// left out it is not known whether istiod has taken it over.
+const FIRST_NAMES: [&str; 6] = ["REGISTRY_ONLY", "TEXT", "UNSPECIFIED", "DO_NOT_UPGRADE", "DEFAULT", "TLS_AUTO"];
+
 fn may_be_left_out(value: &Value) -> bool {
     match value {
-        Value::String(text) => text.bytes().all(|b| b.is_ascii_uppercase() || b.is_ascii_digit() || b == b'_'),
+        Value::String(text) => text.is_empty() || FIRST_NAMES.contains(&text.as_str()),
         Value::Array(items) => items.is_empty(),
         other => *other == json!(false) || *other == json!(0) || other.is_null(),
     }

@@ -35,7 +35,8 @@ pub(super) async fn read(client: &Client, key: &ObjectKey, pace: Pace) -> Result
         }
         seen = now;
         let value = seen.as_ref().and_then(|object| serde_json::to_value(object).ok());
-        if has_no_status(key) {
+        // One that is not there may still be made by somebody.
+        if value.is_some() && has_no_status(key) {
             return Ok(value.map(tidy));
         }
         let quiet = unchanged_since.elapsed() >= pace.pause(QUIET) && value.as_ref().is_none_or(is_settled);
@@ -46,7 +47,7 @@ pub(super) async fn read(client: &Client, key: &ObjectKey, pace: Pace) -> Result
     }
 }
 
-/// Whether nobody but who applies it writes into an object of this kind: it is read as it is, at once.
+/// Whether nobody writes into an object of this kind after it was made: one that is there is read as it is, at once.
 fn has_no_status(key: &ObjectKey) -> bool {
     // Not a Secret: it may be a controller's, and still to come.
     key.group().is_empty() && ["ConfigMap", "ServiceAccount"].contains(&key.kind.as_str()) || key.group() == "rbac.authorization.k8s.io"

@@ -203,10 +203,10 @@ fn is_evidence(mismatch: &Mismatch, declared: &BTreeSet<String>) -> bool {
     let kind = match mismatch.by {
         EvidenceKind::Traffic | EvidenceKind::Log | EvidenceKind::ProxyConfig => true,
         // A manifest that is read back says what was written into it; what a controller made of it is evidence.
-        EvidenceKind::Object => match mismatch.what.rsplit_once(" $.") {
-            Some((object, path)) => path.starts_with("status") || !declared.contains(object),
-            None => true,
-        },
+        EvidenceKind::Object => {
+            let own = declared.iter().find_map(|object| mismatch.what.strip_prefix(object.as_str())?.strip_prefix(' '));
+            own.is_none_or(|at| at.starts_with("$.status") || (at == "cel" && mismatch.expected.contains("object.status")))
+        }
         _ => false,
     };
     // A refused push is put on every check of the state; it is not what the check looked at.
@@ -274,6 +274,10 @@ mod tests {
         assert!(!says("Gateway a/b $.spec.listeners[0].port"));
         assert!(says("Gateway a/b $.status.conditions"));
         assert!(says("Deployment a/b-istio $.spec.replicas"), "istiod made it");
+        assert!(!says("Gateway a/b cel") && !says("Gateway a/b $"));
+        let mut read = mismatch(EvidenceKind::Object, "false");
+        (read.what, read.expected) = ("Gateway a/b cel".into(), "true: object.status.addresses.size() == 1".into());
+        assert!(is_evidence(&read, &declared));
     }
 
     #[test]

@@ -312,6 +312,7 @@ impl Session {
         self.record.gateways.clone_from(&cluster.gateways);
         self.record.outside.clone_from(&cluster.outside);
         self.engine.ground.gateways = gateways;
+        self.engine.ground.known = None;
         Ok(())
     }
 

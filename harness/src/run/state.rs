@@ -104,14 +104,42 @@ impl Covered {
     }
 }
 
-/// Whether a proxy's configuration can depend on this object. A ConfigMap is read by istiod in its own namespace only; rights
-/// and disruption budgets are no part of any proxy's configuration.
+/// What came of applying.
+struct Brought {
+    /// A roll-out was waited for.
+    rolled_out: bool,
+    /// istiod has not said of something what it makes of it.
+    unnoticed: bool,
+}
+
+/// Whether a proxy's configuration can depend on this object by itself. A ConfigMap is istiod's own in its namespace, and elsewhere
+/// what another object makes of it ([`is_named`]); disruption budgets are no part of any proxy's configuration.
 fn reaches_proxies(key: &ObjectKey, root_namespace: &str) -> bool {
     match (key.group(), key.kind.as_str()) {
         ("", "ConfigMap") => key.namespace.as_deref() == Some(root_namespace),
-        ("rbac.authorization.k8s.io" | "policy", _) => false,
+        ("policy", _) => false,
         _ => true,
     }
+}
+
+/// Whether another object has the name of this one somewhere: a Gateway its CA or its parameters, a Deployment a volume.
+fn is_named(key: &ObjectKey, desired: &Desired) -> bool {
+    fn has(value: &serde_json::Value, name: &str) -> bool {
+        match value {
+            serde_json::Value::String(text) => text == name,
+            serde_json::Value::Array(items) => items.iter().any(|item| has(item, name)),
+            serde_json::Value::Object(map) => map.values().any(|item| has(item, name)),
+            _ => false,
+        }
+    }
+    desired.iter().any(|(other, (object, _))| other != key && has(&object.value, &key.name))
+}
+
+/// Whether the proxies that this object brings, if any, are those of a Deployment that is known by name. Of others it is not
+/// known which they are, and all are waited for: pods without a Deployment, and Gateways that another class deploys.
+fn has_known_proxies(object: &KubeObject) -> bool {
+    let is_gateway = object.key.group() == GATEWAY_API && object.key.kind == "Gateway";
+    (!is_workload(&object.key) || object.key.kind == "Deployment") && (!is_gateway || deployment_of(object).is_some())
 }
 
 /// Kinds that scenarios are made of, beside those of the plan at hand.
@@ -210,7 +238,7 @@ impl Ground {
         let unscaled = self.unscale(&target.scale).await?;
         let set = self.control_plane.set(&target.control_plane, self.limits.ready).await?;
         let due = self.apply(&desired, world.pace, &mut record).await?;
-        let other = unscaled || due || !set.is_empty() || !target.scale.is_empty();
+        let other = unscaled || due.rolled_out || !set.is_empty() || !target.scale.is_empty();
         record.applied.extend(set);
         for (workload, replicas) in &target.scale {
             // Noted before it is done: a run that is broken off in between scales back all the same.
@@ -228,13 +256,11 @@ impl Ground {
         let standing: BTreeMap<String, &ObjectKey> = self.applier.standing().keys().map(|key| (key.to_string(), key)).collect();
         let touched = removed.iter().chain(record.applied.iter().filter_map(|name| standing.get(name).copied()));
         let root = world.gate.root_namespace();
-        let untouched = !(other || touched.clone().any(|key| reaches_proxies(key, root)));
+        let untouched = !(other || touched.clone().any(|key| reaches_proxies(key, root) || is_named(key, &desired)));
         // In a cluster of ours the gateways of other scenarios have nothing to do with this state.
-        let of_this = self.ours && !self.every_proxy;
-        let gateways = of_this
-            .then(|| gateways_concerned(planned, target))
-            .flatten()
-            .map(|concerned| self.gateways.iter().filter(|g| concerned.contains(*g)).cloned().collect());
+        let of_this = self.ours && !self.every_proxy && desired.values().all(|(object, _)| has_known_proxies(object));
+        let concerned = of_this.then(|| gateways_concerned(planned, target)).flatten();
+        let gateways = concerned.map(|concerned| concerned.into_iter().collect());
         let wanted = Wanted { applied, removed, changed, workloads: deployments(&desired), gateways, before };
         let covered = known.filter(|known| untouched && known.covers(&wanted));
         if let Some(known) = covered {
@@ -251,7 +277,8 @@ impl Ground {
         record.gate_took = gate_began.elapsed().as_secs_f64();
         record.notices.extend(opened.refusals.iter().map(|r| format!("{} refused {}: {}", r.proxy, r.resource_type, r.message)));
         followed?;
-        self.known = Some(Covered::by(wanted)).filter(|_| opened.refusals.is_empty());
+        // What istiod has not spoken of may still come.
+        self.known = Some(Covered::by(wanted)).filter(|_| opened.refusals.is_empty() && !due.unnoticed);
         Ok(Standing { record, since, refusals: opened.refusals })
     }
 
@@ -297,8 +324,8 @@ impl Ground {
         Ok(any)
     }
 
-    /// Applies what is not there as it is desired, and writes it down; says whether a roll-out was waited for.
-    async fn apply(&mut self, desired: &Desired, pace: Pace, record: &mut StageRecord) -> Result<bool, ApplyError> {
+    /// Applies what is not there as it is desired, and writes it down.
+    async fn apply(&mut self, desired: &Desired, pace: Pace, record: &mut StageRecord) -> Result<Brought, ApplyError> {
         let changed: Vec<&(KubeObject, ScenarioId)> = desired
             .values()
             .filter(|(object, _)| self.applier.standing().get(&object.key).is_none_or(|s| s.declared != object.value))
@@ -336,9 +363,9 @@ impl Ground {
         let deployed = desired.values().filter_map(|(object, _)| deployment_of(object));
         let due: Vec<ObjectKey> = declared.chain(deployed).filter(|key| !self.rolled_out.contains(key)).collect();
         self.applier.until_ready(&due, self.limits.ready).await?;
-        let any = !due.is_empty();
+        let brought = Brought { rolled_out: !due.is_empty(), unnoticed: !unnoticed.is_empty() };
         self.rolled_out.extend(due);
-        Ok(any)
+        Ok(brought)
     }
 
     /// Whether an Istio object was applied or removed on the way into this state.
@@ -429,6 +456,27 @@ mod tests {
         assert!(!reaches(&key("v1", "ConfigMap", "a")) && !reaches(&key("policy/v1", "PodDisruptionBudget", "a")));
         assert!(reaches(&key("v1", "ConfigMap", "istio-system")), "the mesh's configuration");
         assert!(reaches(&key("v1", "Secret", "a")) && reaches(&key("apps/v1", "Deployment", "a")));
-        assert!(reaches(&key("networking.istio.io/v1", "Sidecar", "a")));
+        assert!(reaches(&key("networking.istio.io/v1", "Sidecar", "a")) && reaches(&key("rbac.authorization.k8s.io/v1", "Role", "a")));
+        let map = key("v1", "ConfigMap", "a");
+        let naming = |name: &str| {
+            let value = serde_json::json!({"spec": {"tls": {"caCertificateRefs": [{"kind": "ConfigMap", "name": name}]}}});
+            let object = KubeObject { key: key("gateway.networking.k8s.io/v1", "BackendTLSPolicy", "a"), value, line: 0 };
+            Desired::from([(object.key.clone(), (object, ScenarioId::new("s").unwrap()))])
+        };
+        assert!(is_named(&map, &naming("n")) && !is_named(&map, &naming("other")), "a CA that a policy refers to");
+    }
+
+    #[test]
+    fn pods_of_no_deployment_have_every_proxy_waited_for() {
+        let object = |api_version: &str, kind: &str, spec: serde_json::Value| KubeObject {
+            key: ObjectKey { api_version: api_version.into(), kind: kind.into(), namespace: Some("a".into()), name: "n".into() },
+            value: serde_json::json!({"spec": spec}),
+            line: 0,
+        };
+        let gateway = |class: &str| object("gateway.networking.k8s.io/v1", "Gateway", serde_json::json!({"gatewayClassName": class}));
+        assert!(has_known_proxies(&object("apps/v1", "Deployment", serde_json::json!({}))));
+        assert!(!has_known_proxies(&object("apps/v1", "StatefulSet", serde_json::json!({}))));
+        assert!(has_known_proxies(&gateway("istio")) && !has_known_proxies(&gateway("istio-waypoint")));
+        assert!(has_known_proxies(&object("networking.istio.io/v1", "Gateway", serde_json::json!({}))));
     }
 }
