@@ -48,36 +48,11 @@ pub enum PodHttpError {
 type Port = (String, String, u16);
 type Sender = Arc<Mutex<Option<SendRequest<Empty<Bytes>>>>>;
 
-/// istiod is asked for the configuration of many proxies at once, and over one connection it would answer one after another.
-const CONNECTIONS: usize = 4;
-
-/// Asks pods over HTTP, keeping a few connections for each pod and port.
+/// Asks pods over HTTP, keeping one connection for each pod and port.
 #[derive(Clone)]
 pub struct PodHttp {
     client: Client,
-    pool: Arc<Mutex<HashMap<Port, Connections>>>,
-}
-
-/// The connections to one port, and which of them is waited for next where all are in use.
-#[derive(Default)]
-struct Connections {
-    senders: Vec<Sender>,
-    next: usize,
-}
-
-impl Connections {
-    /// One that nobody uses, a further one, or the next in turn to be waited for.
-    fn pick(&mut self) -> Sender {
-        if let Some(free) = self.senders.iter().find(|sender| Arc::strong_count(sender) == 1) {
-            return free.clone();
-        }
-        if self.senders.len() < CONNECTIONS {
-            self.senders.push(Sender::default());
-            return self.senders[self.senders.len() - 1].clone();
-        }
-        self.next = (self.next + 1) % self.senders.len();
-        self.senders[self.next].clone()
-    }
+    pool: Arc<Mutex<HashMap<Port, Sender>>>,
 }
 
 /// A raw stream to a pod's port; the other end is on the pod's loopback.
@@ -114,7 +89,7 @@ impl PodHttp {
     /// When the pod cannot be reached, answers otherwise, or not in time.
     pub async fn get(&self, namespace: &str, pod: &str, port: u16, path: &str, limit: Duration) -> Result<Bytes, PodHttpError> {
         let key = (namespace.to_owned(), pod.to_owned(), port);
-        let slot = self.pool.lock().await.entry(key).or_default().pick();
+        let slot = self.pool.lock().await.entry(key).or_default().clone();
         let mut slot = slot.lock().await;
         let failed = |what: String| PodHttpError::Http { pod: format!("{namespace}/{pod}"), port, path: path.to_owned(), what };
         // A kept connection may have been closed by the other side since: one fresh try.
