@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use gateproof_core::names::{Namespaced, ObjectKey, ScenarioId};
-use gateproof_core::plan::{GATEWAY_API, Plan, PlannedScenario, StateObjects, apply_waves, dangling, gateways_concerned};
+use gateproof_core::plan::{GATEWAY_API, Plan, PlannedScenario, StateObjects, any_text, apply_waves, dangling, gateways_concerned};
 use gateproof_core::report::StageRecord;
 use gateproof_core::scenario::{ControlPlane, KubeObject};
 
@@ -124,15 +124,7 @@ fn reaches_proxies(key: &ObjectKey, root_namespace: &str) -> bool {
 
 /// Whether another object has the name of this one somewhere: a Gateway its CA or its parameters, a Deployment a volume.
 fn is_named(key: &ObjectKey, desired: &Desired) -> bool {
-    fn has(value: &serde_json::Value, name: &str) -> bool {
-        match value {
-            serde_json::Value::String(text) => text == name,
-            serde_json::Value::Array(items) => items.iter().any(|item| has(item, name)),
-            serde_json::Value::Object(map) => map.values().any(|item| has(item, name)),
-            _ => false,
-        }
-    }
-    desired.iter().any(|(other, (object, _))| other != key && has(&object.value, &key.name))
+    desired.iter().any(|(other, (object, _))| other != key && any_text(&object.value, &|text| text == key.name))
 }
 
 /// Whether the proxies that this object brings, if any, are those of a Deployment that is known by name. Of others it is not
@@ -252,11 +244,12 @@ impl Ground {
 
         let gate_began = Instant::now();
         let applied = self.applier.standing().iter().map(|(key, standing)| (key.clone(), standing.revision.clone())).collect();
-        let changed = self.changed_kinds(&record.applied, &removed);
-        let standing: BTreeMap<String, &ObjectKey> = self.applier.standing().keys().map(|key| (key.to_string(), key)).collect();
-        let touched = removed.iter().chain(record.applied.iter().filter_map(|name| standing.get(name).copied()));
+        let names: BTreeSet<&str> = record.applied.iter().map(String::as_str).collect();
+        let standing = self.applier.standing().keys().filter(|key| names.contains(key.to_string().as_str()));
+        let touched: Vec<&ObjectKey> = removed.iter().chain(standing).collect();
+        let changed = touched.iter().any(|key| is_istio(key) || key.group() == GATEWAY_API);
         let root = world.gate.root_namespace();
-        let untouched = !(other || touched.clone().any(|key| reaches_proxies(key, root) || is_named(key, &desired)));
+        let untouched = !(other || touched.iter().any(|key| reaches_proxies(key, root) || is_named(key, &desired)));
         // In a cluster of ours the gateways of other scenarios have nothing to do with this state.
         let of_this = self.ours && !self.every_proxy && desired.values().all(|(object, _)| has_known_proxies(object));
         let concerned = of_this.then(|| gateways_concerned(planned, target)).flatten();
@@ -366,12 +359,6 @@ impl Ground {
         let brought = Brought { rolled_out: !due.is_empty(), unnoticed: !unnoticed.is_empty() };
         self.rolled_out.extend(due);
         Ok(brought)
-    }
-
-    /// Whether an Istio object was applied or removed on the way into this state.
-    fn changed_kinds(&self, applied: &[String], removed: &[ObjectKey]) -> bool {
-        let istio = |key: &ObjectKey| is_istio(key) || key.group() == GATEWAY_API;
-        removed.iter().any(istio) || self.applier.standing().keys().filter(|k| istio(k)).any(|k| applied.contains(&k.to_string()))
     }
 
     async fn follow(&self, world: &World, desired: &Desired) -> Result<(), ProbeError> {

@@ -77,7 +77,7 @@ pub struct Wanted {
     pub changed: bool,
     /// Deployments whose proxies are waited for where not all are.
     pub workloads: Vec<Namespaced>,
-    /// Beside them the gateways that are concerned; None for every connected proxy, or those that the gate was made for.
+    /// Beside them the gateways, and whatever else has a proxy, that are concerned; None for every connected proxy, or those that the gate was made for.
     pub gateways: Option<Vec<Namespaced>>,
     /// From [`Gate::before`].
     pub before: Before,

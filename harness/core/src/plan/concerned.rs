@@ -2,12 +2,14 @@
 
 use std::collections::BTreeSet;
 
+use serde_json::Value;
+
 use super::order::selected;
 use super::{PlannedScenario, StateObjects};
 use crate::names::Namespaced;
-use crate::scenario::{Caller, Check, Expectation, Gateway, KubeObject, Probe, default_gateways};
+use crate::scenario::{Check, Gateway, KubeObject, Probe, default_gateways};
 
-/// The gateways that traffic of this state can meet: those that the scenario or one beneath brings, and of the cluster's own
+/// The gateways that traffic of this state can meet, beside whatever else its checks name: those that the scenario or one beneath brings, and of the cluster's own
 /// those that a check names, an Istio Gateway selects, or an object or command sends to. None for all: a check asks of every
 /// proxy there is.
 ///
@@ -21,7 +23,7 @@ pub fn gateways_concerned(planned: &PlannedScenario, target: &StateObjects) -> O
     }
     let members = || planned.beneath.iter().chain([&planned.scenario]);
     let mut concerned: BTreeSet<Namespaced> = members().flat_map(|s| &s.gateways).map(|g| g.at.clone()).collect();
-    concerned.extend(checks().flat_map(workloads));
+    concerned.extend(checks().flat_map(Check::workloads));
     concerned.extend(target.scale.keys().cloned());
     let known = planned.known();
     // What another state of the scenario has may still be going away.
@@ -38,48 +40,19 @@ pub fn gateways_concerned(planned: &PlannedScenario, target: &StateObjects) -> O
             Probe::Http(probe) => probe.host.as_str().contains(&host),
             _ => false,
         });
-        if commanded || objects.iter().any(|o| mentions(&o.value, &host)) {
+        if commanded || objects.iter().any(|o| any_text(&o.value, &|text| text.contains(&host))) {
             concerned.insert(gateway.at);
         }
     }
     Some(concerned)
 }
 
-/// The Deployments that a check names: who calls, what is asked, what a call passes and what it must not.
-#[must_use]
-pub fn workloads(check: &Check) -> BTreeSet<Namespaced> {
-    let mut all: BTreeSet<Namespaced> = match &check.probe {
-        Probe::Exec(probe) => BTreeSet::from([probe.workload.clone()]),
-        Probe::Http(probe) => {
-            let caller = match &probe.from {
-                Caller::Workload(workload) => Some(workload.clone()),
-                Caller::Outside => None,
-            };
-            probe.gateway.iter().cloned().chain(caller).collect()
-        }
-        Probe::Logs(probe) => BTreeSet::from([probe.workload.clone()]),
-        Probe::ProxyConfig(probe) => BTreeSet::from([probe.workload.clone()]),
-        Probe::Pods { workloads } => workloads.iter().cloned().collect(),
-        Probe::Analyze { .. } | Probe::ProxyStatus | Probe::Versions | Probe::Object(_) => BTreeSet::new(),
-    };
-    match &check.expect {
-        Expectation::Call(call) => {
-            all.extend(call.path.iter().map(|hop| hop.proxy.clone()));
-            all.extend(call.absent_from.iter().cloned());
-        }
-        Expectation::InSync { workloads } => all.extend(workloads.iter().cloned()),
-        Expectation::Observe { watched } => all.extend(watched.iter().cloned()),
-        _ => {}
-    }
-    all
-}
-
-/// Whether a text within a value has this part.
-fn mentions(value: &serde_json::Value, part: &str) -> bool {
+/// Whether this holds of a text somewhere within a value; names of fields are none.
+pub fn any_text(value: &Value, holds: &dyn Fn(&str) -> bool) -> bool {
     match value {
-        serde_json::Value::String(text) => text.contains(part),
-        serde_json::Value::Array(items) => items.iter().any(|item| mentions(item, part)),
-        serde_json::Value::Object(map) => map.values().any(|item| mentions(item, part)),
+        Value::String(text) => holds(text),
+        Value::Array(items) => items.iter().any(|item| any_text(item, holds)),
+        Value::Object(map) => map.values().any(|item| any_text(item, holds)),
         _ => false,
     }
 }

@@ -16,7 +16,7 @@ mod tests;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-pub use concerned::{gateways_concerned, workloads as workloads_named};
+pub use concerned::{any_text, gateways_concerned};
 pub use mutate::{Mutation, mutations};
 pub use order::{Known, Waves, apply_waves, dangling};
 pub use refs::GATEWAY_API;

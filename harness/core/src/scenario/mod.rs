@@ -26,6 +26,7 @@ mod schema;
 pub(crate) mod tests;
 mod types;
 mod values;
+mod workloads;
 mod yaml;
 
 pub use cluster_values::{ClusterValues, GatewayValues};

@@ -353,7 +353,7 @@ impl<'v> Words<'v> {
 
     /// The gateways that a scenario brings, calls, watches, selects or sends to.
     fn used(&self, scenario: &Scenario) -> Vec<Gateway> {
-        let named: BTreeSet<Namespaced> = scenario.checks.iter().flat_map(workloads_of).collect();
+        let named: BTreeSet<Namespaced> = scenario.checks.iter().flat_map(Check::workloads).collect();
         let objects: Vec<&KubeObject> = scenario.manifests.iter().chain(&scenario.extra_manifests).flat_map(|m| &m.objects).collect();
         let texts: Vec<String> = objects.iter().map(|o| o.value.to_string()).collect();
         let uses = |m: &&Move| {
@@ -397,26 +397,6 @@ fn called_from_outside(scenario: &Scenario) -> Vec<Namespaced> {
         _ => None,
     };
     scenario.checks.iter().filter_map(gateway).collect()
-}
-
-fn workloads_of(check: &Check) -> Vec<Namespaced> {
-    let mut all = match &check.probe {
-        Probe::Exec(p) => vec![p.workload.clone()],
-        Probe::Http(p) => p.gateway.iter().cloned().collect(),
-        Probe::Logs(p) => vec![p.workload.clone()],
-        Probe::ProxyConfig(p) => vec![p.workload.clone()],
-        Probe::Pods { workloads } => workloads.clone(),
-        Probe::Analyze { .. } | Probe::ProxyStatus | Probe::Versions | Probe::Object(_) => vec![],
-    };
-    match &check.expect {
-        Expectation::Call(call) => {
-            all.extend(call.path.iter().map(|h| h.proxy.clone()));
-            all.extend(call.absent_from.iter().cloned());
-        }
-        Expectation::InSync { workloads } => all.extend(workloads.iter().cloned()),
-        _ => {}
-    }
-    all
 }
 
 fn names_credential(gateway: &Value, secret: &str) -> bool {

@@ -6,7 +6,7 @@ use gateproof_core::names::{Namespaced, ObjectKey};
 use gateproof_core::outcome::Outcome;
 use gateproof_core::plan::{PlannedScenario, StateObjects};
 use gateproof_core::report::CheckRecord;
-use gateproof_core::scenario::{Caller, Check, Expectation, KubeObject, Probe};
+use gateproof_core::scenario::{Check, KubeObject, Probe};
 use k8s_openapi::api::apps::v1::Deployment;
 
 /// Workloads and namespaces.
@@ -22,27 +22,10 @@ pub(super) struct Concern {
 pub(super) fn concern<'a>(red: impl IntoIterator<Item = (&'a Check, &'a CheckRecord)>) -> Concern {
     let mut out = Concern::default();
     for (check, record) in red {
+        out.workloads.extend(check.workloads());
         match &check.probe {
-            Probe::Exec(probe) => out.workloads.extend([probe.workload.clone()]),
-            Probe::Http(probe) => {
-                out.workloads.extend(probe.gateway.clone());
-                if let Caller::Workload(workload) = &probe.from {
-                    out.workloads.insert(workload.clone());
-                }
-            }
-            Probe::Logs(probe) => out.workloads.extend([probe.workload.clone()]),
-            Probe::ProxyConfig(probe) => out.workloads.extend([probe.workload.clone()]),
-            Probe::Pods { workloads } => out.workloads.extend(workloads.iter().cloned()),
             Probe::Analyze { namespaces } => out.namespaces.extend(namespaces.iter().cloned()),
             Probe::Object(key) => out.namespaces.extend(key.namespace.clone()),
-            Probe::ProxyStatus | Probe::Versions => {}
-        }
-        match &check.expect {
-            Expectation::Call(call) => {
-                out.workloads.extend(call.path.iter().map(|hop| hop.proxy.clone()));
-                out.workloads.extend(call.absent_from.iter().cloned());
-            }
-            Expectation::InSync { workloads } => out.workloads.extend(workloads.iter().cloned()),
             _ => {}
         }
         out.workloads.extend(record.hops.iter().map(|hop| hop.proxy.clone()));
@@ -112,7 +95,7 @@ pub(super) fn short_of(deployment: &Deployment) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use gateproof_core::outcome::{EvidenceKind, Mismatch};
-    use gateproof_core::scenario::{CallExpect, HopExpect, INTACT, ProxyConfigProbe};
+    use gateproof_core::scenario::{CallExpect, Expectation, HopExpect, INTACT, ProxyConfigProbe};
 
     use super::*;
     use crate::run::check;
@@ -127,17 +110,7 @@ mod tests {
 
     #[test]
     fn a_call_concerns_its_caller_its_path_and_who_should_not_see_it() {
-        let hop = HopExpect {
-            proxy: at("istio-system/egw"),
-            request: None,
-            cluster: None,
-            flags: None,
-            route: None,
-            sni: None,
-            details: None,
-            termination: None,
-            code: None,
-        };
+        let hop = HopExpect::any(at("istio-system/egw"));
         let expect = CallExpect { path: vec![hop], absent_from: vec![at("istio-system/other")], ..CallExpect::default() };
         let probe = gateproof_core::scenario::ExecProbe {
             workload: at("mesh-test/sleep"),

@@ -219,18 +219,7 @@ pub(super) fn egress() -> Call {
 }
 
 pub(super) fn hop_wanted(proxy: &str, cluster: Option<&str>) -> HopExpect {
-    let cluster = cluster.map(str::to_owned);
-    HopExpect {
-        proxy: at(proxy),
-        cluster,
-        flags: None,
-        route: None,
-        sni: None,
-        details: None,
-        termination: None,
-        code: None,
-        request: None,
-    }
+    HopExpect { cluster: cluster.map(str::to_owned), ..HopExpect::any(at(proxy)) }
 }
 
 /// What an egress check wants: through the gateway.
