@@ -56,6 +56,18 @@ impl Istiod {
         Self { client, http, at, may_change, set: ControlPlane::default(), unsure: (false, false), used: None }
     }
 
+    /// The same istiod, for somebody who has set nothing in it.
+    #[must_use]
+    pub fn untouched(&self) -> Self {
+        Self::new(self.client.clone(), self.http.clone(), self.at.clone(), self.may_change)
+    }
+
+    /// Whether something is set, or may be.
+    #[must_use]
+    pub fn is_touched(&self) -> bool {
+        !self.set.is_empty() || self.unsure.0 || self.unsure.1
+    }
+
     /// Sets this and nothing else; what is not in it is as it was before any state. Says what was done.
     ///
     /// # Errors

@@ -118,6 +118,25 @@ impl Applier {
         self
     }
 
+    /// One that knows of these objects that they stand, and of no others.
+    #[must_use]
+    pub fn knowing(&self, holds: impl Fn(&ObjectKey) -> bool) -> Self {
+        Self {
+            client: self.client.clone(),
+            resources: self.resources.clone(),
+            images: self.images.clone(),
+            standing: self.standing.iter().filter(|(key, _)| holds(key)).map(|(key, standing)| (key.clone(), standing.clone())).collect(),
+            kept_namespaces: self.kept_namespaces.clone(),
+            leave_namespaces: self.leave_namespaces,
+            only_in: self.only_in.clone(),
+        }
+    }
+
+    /// Takes over what another knows to stand.
+    pub fn take_over(&mut self, other: &mut Self) {
+        self.standing.append(&mut other.standing);
+    }
+
     /// What stands, by key.
     #[must_use]
     pub fn standing(&self) -> &BTreeMap<ObjectKey, Standing> {

@@ -1,13 +1,26 @@
 //! `lint`, `list`, `plan` and `schema`.
 
-use anstream::{eprintln, println};
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+
+use anstream::{eprintln, print, println};
 use gateproof_core::scenario::{exceptions_schema, load_catalogue_with, schema as scenario_schema};
 
-use gateproof_core::plan::{apply_waves, dangling, objects_in};
+use gateproof_core::plan::{Schedule, apply_waves, dangling, objects_in};
 
 use super::asked::{SelectFlags, catalogue, not_expired, select};
 use super::{Common, EXIT_GREEN, EXIT_INPUT};
 use crate::run::trials::{trial_name, trial_names};
+
+/// What of a plan, and of which.
+#[derive(Debug, Clone, clap::Args)]
+pub(super) struct PlanFlags {
+    #[command(flatten)]
+    select: SelectFlags,
+    /// Print which scenarios `run --parallel` runs beside each other, and what keeps the others apart
+    #[arg(long)]
+    parallel: bool,
+}
 
 /// Prints every mistake below a folder, and how many checks there are when there is none.
 pub(super) fn lint(common: &Common) -> u8 {
@@ -41,9 +54,13 @@ pub(super) fn list(common: &Common) -> u8 {
 }
 
 /// Prints what a run would do.
-pub(super) fn plan(common: &Common, flags: &SelectFlags) -> u8 {
+pub(super) fn plan(common: &Common, flags: &PlanFlags) -> u8 {
     let answer = || -> Result<u8, u8> {
-        let plan = select(&catalogue(common)?, flags)?;
+        let plan = select(&catalogue(common)?, &flags.select)?;
+        if flags.parallel {
+            print!("{}", beside(&Schedule::of(&plan)));
+            return Ok(EXIT_GREEN);
+        }
         for gateway in &plan.gateways {
             println!("gateway {}", gateway.at);
         }
@@ -83,6 +100,29 @@ pub(super) fn plan(common: &Common, flags: &SelectFlags) -> u8 {
         Ok(EXIT_GREEN)
     };
     answer().unwrap_or_else(|code| code)
+}
+
+/// Of every unit, whom it can run beside, and what keeps it from the others.
+fn beside(schedule: &Schedule) -> String {
+    let units = schedule.units();
+    let mut out = String::new();
+    for (i, unit) in units.iter().enumerate() {
+        let states: Vec<&str> = unit.planned.stages.iter().map(|s| s.state.as_str()).collect();
+        let _ = writeln!(out, "{} in {}", unit.planned.scenario.id, states.join(", "));
+        if unit.is_alone() {
+            out.push_str("  alone: it has the whole mesh\n");
+            continue;
+        }
+        let mut reasons: BTreeMap<String, Vec<String>> = BTreeMap::new();
+        for (j, other) in units.iter().enumerate().filter(|(j, other)| *j != i && !other.is_alone()) {
+            let reason = schedule.clash(i, j).map_or("  beside".to_owned(), |over| format!("  not beside, for {over}:"));
+            reasons.entry(reason).or_default().push(other.planned.scenario.id.to_string());
+        }
+        for (reason, others) in reasons {
+            let _ = writeln!(out, "{reason} {}", others.join(", "));
+        }
+    }
+    out
 }
 
 /// Prints a schema.

@@ -120,7 +120,7 @@ enum Command {
     List,
     /// Print what a run would do, in order, without a cluster
     #[command(after_help = "Examples:\n  gateproof plan 20-egress\n  gateproof plan --shard 1/3")]
-    Plan(asked::SelectFlags),
+    Plan(lint::PlanFlags),
     /// Print a JSON schema: of scenario.yaml, of exceptions.yaml, or of the record beside a report
     #[command(after_help = "Examples:\n  gateproof schema\n  gateproof schema record")]
     Schema {

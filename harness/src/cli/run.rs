@@ -40,6 +40,11 @@ pub(super) struct RunFlags {
     /// End the run after the first state in which a check is red; the checks after it are recorded as not reached
     #[arg(long)]
     pub fail_fast: bool,
+    /// Run at most so many scenarios at once, where they do not get in each other's way (`plan --parallel` says which those are);
+    /// on clusters of gateproof's own
+    #[arg(long, env = "GATEPROOF_PARALLEL", value_name = "SCENARIOS", default_value = "1",
+        value_parser = clap::value_parser!(u8).range(1..=16), conflicts_with = "pause_on_failure")]
+    pub parallel: u8,
     /// Leave each state in which a check is red standing until Enter is pressed, and say how to look at it; on a terminal
     #[arg(long)]
     pub pause_on_failure: bool,
@@ -137,6 +142,7 @@ pub(super) fn run(common: &Common, flags: &RunFlags) -> u8 {
             existing.verify_only = options.verify_only;
         }
         options.fail_fast = flags.fail_fast;
+        options.parallel = usize::from(flags.parallel);
         options.observe_proxies = flags.observe;
         if flags.pause_on_failure {
             pause::possible(&mut options.provider.choice, pause::at_a_terminal()).map_err(|why| {

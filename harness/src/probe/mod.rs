@@ -1,6 +1,7 @@
 //! Questions put to the world. A probe brings back an [`Observation`] and judges nothing: it never sees what is expected,
 //! only which proxies' logs are to be read ([`Witnesses`]).
 
+mod beside;
 mod call;
 pub mod certificate;
 pub mod curl;
@@ -22,6 +23,8 @@ use gateproof_core::names::Namespaced;
 use gateproof_core::outcome::Observation;
 use gateproof_core::scenario::Probe;
 use kube::Client;
+
+pub use beside::Beside;
 
 use crate::kube_ext::PodHttp;
 use crate::provider::{Analyst, Dialler, Pace};
@@ -97,6 +100,7 @@ pub const RUN_CONFIG_MAP: &str = "gateproof-run";
 pub type Entrances = BTreeMap<(Namespaced, u16), SocketAddr>;
 
 /// Everything that probes may ask.
+#[derive(Clone)]
 pub struct World {
     /// The Kubernetes API.
     pub client: Client,
@@ -105,7 +109,7 @@ pub struct World {
     /// istiod and the proxies.
     pub gate: Gate,
     /// Followed logs.
-    pub logs: logs::LogTaps,
+    pub logs: Arc<logs::LogTaps>,
     /// Where gateways are reached from outside.
     pub entrances: Entrances,
     /// This run's token, CAs and certificates.
@@ -126,7 +130,9 @@ pub struct World {
     pub run_config_namespace: Option<String>,
     /// How long a log line is waited for. Envoy flushes once a second unless told otherwise, and a line is written at close.
     pub line_limit: Duration,
-    pub(crate) calls: AtomicU64,
+    /// What other scenarios have in the cluster at the same time: no part of what is asked about this one.
+    pub beside: Beside,
+    pub(crate) calls: Arc<AtomicU64>,
 }
 
 /// Which proxies' logs belong to the question.
@@ -166,7 +172,13 @@ impl World {
             Probe::Object(key) => {
                 Ok(Observation::Object { name: key.to_string(), value: object::read(&self.client, key, self.pace).await? })
             }
-            Probe::Analyze { namespaces } => Ok(Observation::Analysis { messages: state::analyze(&self.analyst, namespaces).await? }),
+            Probe::Analyze { namespaces } => {
+                let before = self.beside.objects();
+                let mut messages = state::analyze(&self.analyst, namespaces).await?;
+                let theirs = [before, self.beside.objects()];
+                messages.retain(|message| !theirs.iter().any(|objects| objects.speaks_of(&message.text)));
+                Ok(Observation::Analysis { messages })
+            }
             Probe::Pods { workloads } => {
                 let (pods, without_pods) = state::pods(&self.client, workloads).await?;
                 Ok(Observation::Pods { pods, without_pods })

@@ -169,6 +169,7 @@ fn run(root: &Path) -> Vec<CheckRecord> {
         observe_proxies: false,
         fail_fast: false,
         pause: None,
+        parallel: 1,
         attempts: Attempts { at_most: 1, ..Attempts::default() },
     };
     let catalogue = load_catalogue(&root.join("scenarios"));

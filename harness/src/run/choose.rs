@@ -1,5 +1,6 @@
 //! Which provider, and why: named by a flag or the environment, or the one that this machine allows.
 
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -27,6 +28,9 @@ pub enum BadSetting {
     Values(Vec<Mistake>),
 }
 
+/// How many scenarios may be run at once.
+pub const PARALLEL: RangeInclusive<usize> = 1..=16;
+
 /// See [`BadSetting::Variable`].
 #[derive(Debug, thiserror::Error)]
 #[error("{name}={value} is not understood: {expected}")]
@@ -52,7 +56,7 @@ impl Environment {
     }
 
     /// What a run is asked to be, by `GATEPROOF_PROVIDER`, `GATEPROOF_KEEP`, `GATEPROOF_BUNDLE` (or `KINDLAB`),
-    /// `GATEPROOF_REPORTS`, `GATEPROOF_CLUSTER`, `GATEPROOF_INTERNET` and `GATEPROOF_VERIFY_ONLY`; for an existing cluster
+    /// `GATEPROOF_REPORTS`, `GATEPROOF_CLUSTER`, `GATEPROOF_INTERNET`, `GATEPROOF_PARALLEL` and `GATEPROOF_VERIFY_ONLY`; for an existing cluster
     /// `GATEPROOF_CONTEXT`, `GATEPROOF_CLUSTER_VALUES` and `GATEPROOF_ALLOW_MESH_CHANGES`.
     ///
     /// # Errors
@@ -85,6 +89,14 @@ impl Environment {
                 return Err(BadVariable { name: "GATEPROOF_INTERNET", value: value.to_owned(), expected: "stand-ins or real" }.into());
             }
         };
+        let parallel = match text("GATEPROOF_PARALLEL") {
+            None => 1,
+            Some(value) => value.parse().ok().filter(|n| PARALLEL.contains(n)).ok_or(BadVariable {
+                name: "GATEPROOF_PARALLEL",
+                value,
+                expected: "how many scenarios may run at once, from 1 to 16",
+            })?,
+        };
         let verify_only = flag("GATEPROOF_VERIFY_ONLY")?;
         provider.reuse_only = verify_only;
         provider.choice = match text("GATEPROOF_PROVIDER").as_deref() {
@@ -110,6 +122,7 @@ impl Environment {
             observe_proxies: false,
             fail_fast: false,
             pause: None,
+            parallel,
             attempts: Attempts { at_most: 3, pause: Duration::from_millis(400) },
         })
     }

@@ -7,12 +7,13 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use futures::{StreamExt, stream};
-use gateproof_core::names::Namespaced;
+use gateproof_core::names::{Namespaced, ScenarioId};
 use gateproof_core::outcome::{Outcome, diagnose_not_reached};
 use gateproof_core::plan::{Plan, PlannedScenario, Stage, StateObjects, objects_in};
 use gateproof_core::report::{CheckRecord, ManifestRecord, RunRecord, ScenarioRecord, ValueRecord};
 use gateproof_core::scenario::{Change, INTACT, Probe, Scenario};
 use k8s_openapi::jiff::Timestamp;
+use tokio::sync::Mutex;
 
 use super::check::{self, Attempts};
 use super::diagnostics::{Diagnostics, Red};
@@ -38,7 +39,7 @@ pub struct Engine {
     /// Whether states that scale a gateway or change the control plane are entered.
     pub may_scale_gateways: bool,
     /// Collects what red states leave, where that is wanted.
-    pub diagnostics: Option<Diagnostics>,
+    pub diagnostics: Option<Arc<Mutex<Diagnostics>>>,
     /// Where every proxy's configuration is to be written down: who stands at which address outside.
     pub observe: Option<BTreeMap<IpAddr, String>>,
     /// Ends the run after the first state in which a check is red, but for those in quarantine.
@@ -47,6 +48,10 @@ pub struct Engine {
     pub pause: Option<Arc<dyn Pause>>,
     /// For who looks at a state that stands: the kubeconfig and its context.
     pub reached_by: (PathBuf, String),
+    /// The state of which scenario stands, where the last one was reached.
+    pub(super) stands: Option<(ScenarioId, String)>,
+    /// Why nothing can be brought into any state, where it is known.
+    pub(super) blocked: Option<String>,
     listener: Arc<dyn Listener>,
 }
 
@@ -65,8 +70,42 @@ impl Engine {
             fail_fast: false,
             pause: None,
             reached_by: Default::default(),
+            stands: None,
+            blocked: None,
             listener,
         }
+    }
+
+    /// One that runs a scenario while others do theirs, with the gate and the answers of its own number.
+    pub(super) fn beside(&self, number: usize) -> Self {
+        let world = World { gate: self.world.gate.clone().beside(number), beside: self.world.beside.seen_by(number), ..self.world.clone() };
+        let ground = self.ground.beneath(&world, &[]);
+        Self {
+            world,
+            ground,
+            attempts: self.attempts,
+            verify_only: self.verify_only,
+            may_scale_gateways: self.may_scale_gateways,
+            diagnostics: self.diagnostics.clone(),
+            observe: self.observe.clone(),
+            fail_fast: self.fail_fast,
+            pause: self.pause.clone(),
+            reached_by: self.reached_by.clone(),
+            stands: None,
+            blocked: None,
+            listener: self.listener.clone(),
+        }
+    }
+
+    /// Tells whoever listens.
+    pub(super) fn tell(&self, event: &Event) {
+        self.listener.on(event);
+    }
+
+    /// The folder of what red states left, once there is something in it.
+    pub(super) fn diagnostics_folder(&self) -> Option<String> {
+        // Whoever collects just now will say it when that is done.
+        self.diagnostics.as_ref()?.try_lock().ok()?.folder()
     }
 
     /// Runs every stage of a plan; `save` is called whenever the record has grown. Says why, when it ended before the last.
@@ -80,7 +119,7 @@ impl Engine {
             for stage in &planned.stages {
                 let before = record.scenarios[at].checks.len();
                 self.stage(planned, stage, &mut record.scenarios[at]).await;
-                record.diagnostics = self.diagnostics.as_ref().and_then(Diagnostics::folder);
+                record.diagnostics = self.diagnostics_folder();
                 save(record);
                 let red: Vec<&CheckRecord> = record.scenarios[at].checks[before..].iter().filter(|c| c.counts_red()).collect();
                 let Some(first) = red.first() else { continue };
@@ -99,7 +138,7 @@ impl Engine {
     }
 
     /// Writes down the selected checks that are not to be asked.
-    fn skip(&self, plan: &Plan, record: &mut RunRecord) {
+    pub(super) fn skip(&self, plan: &Plan, record: &mut RunRecord) {
         for skipped in &plan.skipped {
             let (scenario, check) = (&skipped.scenario, &skipped.scenario.checks[skipped.check]);
             let at = scenario_record(record, scenario);
@@ -127,11 +166,12 @@ impl Engine {
         pause.at(&red).await;
     }
 
-    async fn stage(&mut self, planned: &PlannedScenario, stage: &Stage, record: &mut ScenarioRecord) {
+    pub(super) async fn stage(&mut self, planned: &PlannedScenario, stage: &Stage, record: &mut ScenarioRecord) {
         let (since, before) = (Timestamp::now(), record.checks.len());
         let not_reached = self.ask(planned, stage, record).await;
         let checks: Vec<_> = record.checks[before..].iter().filter(|c| !c.outcome.is_green()).collect();
-        if let Some(diagnostics) = self.diagnostics.as_mut().filter(|_| !checks.is_empty()) {
+        if let Some(diagnostics) = self.diagnostics.as_ref().filter(|_| !checks.is_empty()) {
+            let mut diagnostics = diagnostics.lock().await;
             let began = Instant::now();
             let name = format!("collect diagnostics of `{}`, state `{}`", planned.scenario.id, stage.state);
             self.listener.on(&Event::StepStarted(name.clone()));
@@ -217,6 +257,9 @@ impl Engine {
         planned: &PlannedScenario,
         stage: &Stage,
     ) -> Result<(gateproof_core::report::StageRecord, crate::probe::logs::Since, Vec<crate::sync::Refusal>), String> {
+        if let Some(why) = &self.blocked {
+            return Err(why.clone());
+        }
         let target = objects_in(&planned.scenario, &stage.state).map_err(|e| format!("failed to prepare: {e}"))?;
         let about = planned.scenario.variations.iter().find(|v| v.name == stage.state).map_or("", |v| v.about.as_str());
         self.enter(planned, &stage.state, about, &target).await
@@ -248,10 +291,20 @@ impl Engine {
             };
             return Ok((record, since, vec![]));
         }
-        match self.ground.enter(&self.world, planned, state, about, target).await {
-            Ok(standing) => Ok((standing.record, standing.since, standing.refusals)),
-            Err(error) => Err(format!("failed to bring `{}` into the state `{state}`: {error}", planned.scenario.id)),
+        let failed = |error| format!("failed to bring `{}` into the state `{state}`: {error}", planned.scenario.id);
+        let id = &planned.scenario.id;
+        let stood = self.stands.take();
+        // Who refuses a change keeps what it had, and what that was is part of the state: it is the intact scenario.
+        let refused = planned.scenario.variations.iter().any(|v| v.name == state && v.refused);
+        if refused && !stood.is_some_and(|(of, stood)| of == *id && (stood == INTACT || stood == state)) {
+            let intact = StateObjects::intact(&planned.scenario);
+            self.ground.enter(&self.world, planned, INTACT, "", &intact).await.map_err(failed)?;
         }
+        let standing = self.ground.enter(&self.world, planned, state, about, target).await.map_err(failed)?;
+        if state != INTACT || *target == StateObjects::intact(&planned.scenario) {
+            self.stands = Some((id.clone(), state.to_owned()));
+        }
+        Ok((standing.record, standing.since, standing.refusals))
     }
 
     /// Takes away what the run applied; everything is tried, and what failed is told in words.
@@ -268,7 +321,7 @@ fn changes_control_plane(scenario: &Scenario, state: &str) -> bool {
 }
 
 /// Where the scenario's record stands; made when the scenario is met for the first time.
-fn scenario_record(record: &mut RunRecord, scenario: &Scenario) -> usize {
+pub(super) fn scenario_record(record: &mut RunRecord, scenario: &Scenario) -> usize {
     if let Some(at) = record.scenarios.iter().position(|s| s.id == scenario.id) {
         return at;
     }
@@ -277,7 +330,7 @@ fn scenario_record(record: &mut RunRecord, scenario: &Scenario) -> usize {
 }
 
 /// Puts a record's checks into the scenario's order.
-fn in_order(scenario: &Scenario, record: &mut ScenarioRecord) {
+pub(super) fn in_order(scenario: &Scenario, record: &mut ScenarioRecord) {
     record.checks.sort_by_key(|c| scenario.checks.iter().position(|known| known.name == c.name));
 }
 

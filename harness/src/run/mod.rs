@@ -10,6 +10,9 @@ pub mod drive;
 pub mod engine;
 pub mod event;
 mod gateways;
+mod lanes;
+#[cfg(test)]
+mod lanes_tests;
 pub mod look;
 pub mod needs;
 #[cfg(unix)]

@@ -11,11 +11,13 @@ use gateproof_core::plan::Plan;
 use gateproof_core::report::{RECORD_SCHEMA, RunRecord, VersionRecord};
 use gateproof_core::scenario::KubeObject;
 use jiff::Timestamp;
+use tokio::sync::Mutex;
 
 use super::check::Attempts;
 use super::diagnostics::Diagnostics;
 use super::engine::Engine;
 use super::event::{Event, Listener, Pause};
+use super::lanes::Lanes;
 use super::needs::{needs, objects_of};
 use super::reporter::Reporter;
 use super::reproduce::reproduce;
@@ -25,8 +27,8 @@ use super::steps::Steps;
 use super::unreached;
 use crate::apply::{Applier, Istiod};
 use crate::kube_ext::{PodHttp, Resources};
-use crate::probe::World;
 use crate::probe::logs::LogTaps;
+use crate::probe::{Beside, World};
 use crate::provider::{self, Cluster, Lease, Progress, ProviderError, ProviderOptions};
 use crate::sync::{Gate, Mark};
 
@@ -51,6 +53,8 @@ pub struct SessionOptions {
     pub fail_fast: bool,
     /// Waits in each such state.
     pub pause: Option<Arc<dyn Pause>>,
+    /// How many scenarios are run at once, at most, where they do not get in each other's way.
+    pub parallel: usize,
 }
 
 /// Why a run could not begin or end.
@@ -76,6 +80,7 @@ pub enum SessionError {
 pub struct Session {
     lease: Lease,
     engine: Engine,
+    lanes: Lanes,
     record: RunRecord,
     reporter: Arc<Reporter>,
     steps: Arc<Steps>,
@@ -120,7 +125,8 @@ impl Session {
         match Self::prepare(options, all, names, listener, started, &lease, steps.clone()).await {
             Ok((engine, record, reporter)) => {
                 let keep = options.provider.keep;
-                Ok(Self { lease, engine, record, reporter, steps, keep, plans: vec![plan.clone()] })
+                let lanes = Lanes::new(lanes(options, &lease, &steps));
+                Ok(Self { lease, engine, lanes, record, reporter, steps, keep, plans: vec![plan.clone()] })
             }
             Err(error) => {
                 let _ = lease.down(&*steps).await;
@@ -171,7 +177,7 @@ impl Session {
             client: client.clone(),
             http,
             gate,
-            logs: LogTaps::new(client.clone()),
+            logs: Arc::new(LogTaps::new(client.clone())),
             entrances: entrances(cluster),
             secrets: run_secrets,
             dialler: cluster.dialler.clone(),
@@ -187,7 +193,8 @@ impl Session {
                 .find_map(|s| s.run_config.first().cloned()),
             // Waited for only when a line does not come; where all is in this process, it comes within milliseconds.
             line_limit: cluster.pace.pause(Duration::from_secs(5)).max(Duration::from_millis(400)),
-            calls: AtomicU64::new(0),
+            beside: Beside::default(),
+            calls: Arc::new(AtomicU64::new(0)),
         };
         // The homes of gateways that may still come are kept too: removing one later would take the gateway with it.
         let homes = gateways.iter().chain(plan.gateways.iter().map(|g| &g.at)).map(|at| at.namespace.clone());
@@ -261,7 +268,8 @@ impl Session {
         engine.reached_by = (cluster.kubeconfig.clone(), cluster.record.context.clone());
         engine.may_scale_gateways = mesh.may_scale_gateways;
         let istiod = engine.ground.istiod.clone();
-        engine.diagnostics = Some(Diagnostics::new(reporter.dir(), reporter.diagnostics(), started, Resources::new(client), istiod));
+        let diagnostics = Diagnostics::new(reporter.dir(), reporter.diagnostics(), started, Resources::new(client), istiod);
+        engine.diagnostics = Some(Arc::new(Mutex::new(diagnostics)));
         Ok((engine, record, reporter))
     }
 
@@ -281,7 +289,12 @@ impl Session {
             let steps = steps.clone();
             Reporter::save_aside(reporter, copy, move |error| steps.warn(&format!("the report could not be saved: {error}")));
         };
-        if let Some(why) = self.engine.run(plan, &mut self.record, &save).await {
+        let ended = if self.lanes.are_several() {
+            self.lanes.run(&mut self.engine, plan, &mut self.record, &save).await
+        } else {
+            self.engine.run(plan, &mut self.record, &save).await
+        };
+        if let Some(why) = ended {
             self.ended_early(&why);
         }
         Ok(())
@@ -368,19 +381,22 @@ impl Session {
     /// # Errors
     /// When the report cannot be written or the cluster cannot be given back.
     pub async fn finish(mut self, listener: &dyn Listener) -> Result<(RunRecord, PathBuf), SessionError> {
+        // Broken off, scenarios were in the middle of something.
+        self.lanes.give_back(&mut self.engine, &mut self.record);
         if let Some(why) = self.record.ended_early.clone() {
             for plan in &self.plans {
                 unreached::fill(&mut self.record, plan, &why);
             }
             // Broken off between the collection and the record of it.
-            let folder = self.engine.diagnostics.as_ref().and_then(Diagnostics::folder);
+            let folder = self.engine.diagnostics_folder();
             self.record.diagnostics = self.record.diagnostics.take().or(folder);
         }
         let kept = self.keep || self.record.provider.origin.starts_with("reused") || !self.lease.mesh.ours;
         if kept && !self.engine.verify_only {
             let (name, began) = ("remove what was applied", Instant::now());
             self.steps.step_started(name);
-            let failed = self.engine.clear().await;
+            let mut failed = self.engine.clear().await;
+            failed.extend(self.lanes.clear().await);
             self.steps.step_ended(name, began.elapsed());
             // A run that leaves something behind is not green, whatever its checks said.
             for text in failed {
@@ -402,6 +418,24 @@ impl Session {
         tokio::task::spawn_blocking(move || drop(engine));
         Ok((self.record, path))
     }
+}
+
+/// How many scenarios may be run at once.
+fn lanes(options: &SessionOptions, cluster: &Cluster, steps: &Steps) -> usize {
+    if options.parallel <= 1 || options.verify_only {
+        return 1;
+    }
+    let why = if !cluster.mesh.ours {
+        "the cluster is not gateproof's alone"
+    } else if options.observe_proxies {
+        "every proxy's configuration is written down in each state"
+    } else if options.pause.is_some() {
+        "a red state is to be looked at while it stands"
+    } else {
+        return options.parallel;
+    };
+    steps.warn(&format!("scenarios are run one after another and not {} at once: {why}", options.parallel));
+    1
 }
 
 fn place(object: &KubeObject) -> Namespaced {

@@ -1,12 +1,13 @@
 //! From the state that stands to the state that is wanted: what goes, what comes, what is waited for.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use gateproof_core::names::{Namespaced, ObjectKey, ScenarioId};
 use gateproof_core::plan::{GATEWAY_API, Plan, PlannedScenario, StateObjects, any_text, apply_waves, dangling, gateways_concerned};
 use gateproof_core::report::StageRecord;
-use gateproof_core::scenario::{ControlPlane, KubeObject};
+use gateproof_core::scenario::{ControlPlane, KubeObject, Scenario};
 
 use super::gateways::{self, deployment_of};
 use super::secrets::{filled, run_config};
@@ -168,29 +169,90 @@ fn deployments(desired: &Desired) -> Vec<Namespaced> {
 impl Ground {
     /// Everything that stands in a state: the scenarios beneath, what the harness provides, and the state's own objects.
     fn desired(&self, world: &World, planned: &PlannedScenario, target: &StateObjects) -> Desired {
+        let mut desired = self.made(world, &planned.scenario);
+        desired.extend(self.whole(world, planned.beneath.iter().map(Arc::as_ref)));
+        desired.extend(target.objects.iter().map(|o| (o.key.clone(), (filled(o, &world.secrets), planned.scenario.id.clone()))));
+        desired
+    }
+
+    /// What the harness provides for a scenario.
+    fn made(&self, world: &World, scenario: &Scenario) -> Desired {
+        let secrets = scenario.certificates.iter().filter_map(|c| self.secrets.get(&c.secret)).map(|s| filled(s, &world.secrets));
+        let configs = scenario.run_config.iter().map(|namespace| filled(&run_config(namespace, &world.secrets), &world.secrets));
+        secrets.chain(configs).map(|object| (object.key.clone(), (object, scenario.id.clone()))).collect()
+    }
+
+    /// All of these scenarios, intact.
+    fn whole<'a>(&self, world: &World, scenarios: impl Iterator<Item = &'a Scenario>) -> Desired {
         let mut desired = Desired::new();
-        let mut add = |object: &KubeObject, id: &ScenarioId| {
-            desired.insert(object.key.clone(), (filled(object, &world.secrets), id.clone()));
-        };
-        for scenario in planned.beneath.iter().chain([&planned.scenario]) {
-            for certificate in &scenario.certificates {
-                if let Some(secret) = self.secrets.get(&certificate.secret) {
-                    add(secret, &scenario.id);
-                }
-            }
-            for namespace in &scenario.run_config {
-                add(&run_config(namespace, &world.secrets), &scenario.id);
-            }
-        }
-        for scenario in &planned.beneath {
-            for object in scenario.manifests.iter().flat_map(|m| &m.objects) {
-                add(object, &scenario.id);
-            }
-        }
-        for object in &target.objects {
-            add(object, &planned.scenario.id);
+        for scenario in scenarios {
+            desired.extend(self.made(world, scenario));
+            let objects = scenario.manifests.iter().flat_map(|m| &m.objects);
+            desired.extend(objects.map(|o| (o.key.clone(), (filled(o, &world.secrets), scenario.id.clone()))));
         }
         desired
+    }
+
+    /// Has these scenarios stand, intact, and nothing else. What the proxies make of it, the next gate will say.
+    ///
+    /// # Errors
+    /// As [`Ground::enter`].
+    pub async fn stand(&mut self, world: &World, scenarios: &BTreeMap<ScenarioId, Arc<Scenario>>) -> Result<(), StateError> {
+        self.known = None;
+        let desired = self.whole(world, scenarios.values().map(Arc::as_ref));
+        self.remove_all_but(&desired).await?;
+        self.apply(&desired, world.pace, &mut StageRecord::default()).await?;
+        Ok(())
+    }
+
+    /// For a scenario that is run beside others: it knows what stands beneath it, and nothing of what others have.
+    #[must_use]
+    pub fn beneath(&self, world: &World, scenarios: &[Arc<Scenario>]) -> Self {
+        let desired = self.whole(world, scenarios.iter().map(Arc::as_ref));
+        Self {
+            applier: self.applier.knowing(|key| desired.contains_key(key)),
+            secrets: self.secrets.clone(),
+            scaled: BTreeMap::new(),
+            control_plane: self.control_plane.untouched(),
+            rolled_out: self.rolled_out.clone(),
+            gateways: self.gateways.clone(),
+            istiod: self.istiod.clone(),
+            ours: self.ours,
+            every_proxy: self.every_proxy,
+            limits: self.limits,
+            known: None,
+        }
+    }
+
+    /// Leaves a scenario: what it set is as it was before, and its own objects are gone, unless others stand on them.
+    ///
+    /// # Errors
+    /// When the API refuses, or something does not follow. Everything is tried.
+    pub async fn leave(&mut self, world: &World, planned: &PlannedScenario, is_needed: bool) -> Result<(), StateError> {
+        self.known = None;
+        let unscaled = self.unscale(&BTreeMap::new()).await;
+        let unset = self.control_plane.set(&ControlPlane::default(), self.limits.ready).await;
+        let removed = if is_needed {
+            Ok(vec![])
+        } else {
+            let desired = self.whole(world, planned.beneath.iter().map(Arc::as_ref));
+            self.remove_all_but(&desired).await
+        };
+        unscaled?;
+        unset?;
+        removed?;
+        Ok(())
+    }
+
+    /// Takes over what another knows to stand and has set.
+    pub fn take_over(&mut self, other: &mut Self) {
+        self.known = None;
+        self.applier.take_over(&mut other.applier);
+        self.rolled_out.append(&mut other.rolled_out);
+        self.scaled.append(&mut other.scaled);
+        if other.control_plane.is_touched() {
+            self.control_plane = std::mem::replace(&mut other.control_plane, self.control_plane.untouched());
+        }
     }
 
     /// Brings the cluster into a state and waits until the proxies have it.

@@ -38,7 +38,7 @@ pub struct Dump {
     pub changed: BTreeMap<String, String>,
 }
 
-/// Where gateproof's mark stands in a cluster's metadata; see [`crate::sync`].
+/// Where gateproof's mark stands in a cluster's metadata; see [`crate::sync`]. Gates beside the first have a number behind it.
 pub const MARK_CLUSTER: &str = "gateproof-mark";
 
 /// Resources that were read before, by their text: most of a dump is the same from one look to the next, and putting a
@@ -206,10 +206,10 @@ impl Dump {
         Ok(())
     }
 
-    /// The mark that this configuration carries, if any.
+    /// The mark that this configuration carries in a cluster of this name, if any.
     #[must_use]
-    pub fn mark(&self) -> Option<&str> {
-        self.clusters.get(MARK_CLUSTER)?["metadata"]["filtermetadata"]["gateproof"]["mark"].as_str()
+    pub fn mark(&self, cluster: &str) -> Option<&str> {
+        self.clusters.get(cluster)?["metadata"]["filtermetadata"]["gateproof"]["mark"].as_str()
     }
 
     /// Services whose endpoints here are not those that are ready (by Service host), a line each.
@@ -404,7 +404,7 @@ mod tests {
     #[test]
     fn the_mark_is_read_from_metadata() {
         let d = dump(json!([{"cluster": {"name": MARK_CLUSTER, "metadata": {"filter_metadata": {"gateproof": {"mark": "m-1"}}}}}]));
-        assert_eq!(d.mark(), Some("m-1"));
+        assert_eq!((d.mark(MARK_CLUSTER), d.mark("gateproof-mark-2")), (Some("m-1"), None));
     }
 
     #[test]

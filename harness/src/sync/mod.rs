@@ -52,7 +52,6 @@ const REFUSAL_STAYS: Duration = Duration::from_millis(300);
 /// Between two looks at istiod. Each goes through the API server, the kubelet and a port-forward, and takes some milliseconds of
 /// the processor that istiod needs for its push: looking more often makes the answer come later.
 const BETWEEN_LOOKS: Duration = Duration::from_millis(25);
-const MARK_NAME: &str = "gateproof-mark";
 
 /// Which state of an object: its identity and how often its specification has changed.
 ///
@@ -144,6 +143,8 @@ pub struct Gate {
     root_namespace: String,
     istiod_selector: String,
     mark: Mark,
+    /// The name of the mark, and of the cluster that carries it.
+    mark_name: String,
     /// The gateways whose proxies are waited for; None for every connected proxy.
     gateways: Option<Vec<Namespaced>>,
     pace: Pace,
@@ -168,6 +169,7 @@ impl Gate {
             root_namespace: root_namespace.to_owned(),
             istiod_selector: "app=istiod".to_owned(),
             mark: Mark::Written,
+            mark_name: MARK_CLUSTER.to_owned(),
             gateways: None,
             pace: Pace::REAL,
             known: Arc::default(),
@@ -180,6 +182,17 @@ impl Gate {
     #[must_use]
     pub fn switched_off(mut self) -> Self {
         self.off = true;
+        self
+    }
+
+    /// A gate for changes that are made at the same time by somebody else in this process, with a mark of its own; 0 is the first.
+    #[must_use]
+    pub fn beside(mut self, number: usize) -> Self {
+        if number > 0 {
+            self.mark_name = format!("{MARK_CLUSTER}-{}", number + 1);
+        }
+        // What drains is judged by what this gate has seen.
+        self.settled = Arc::default();
         self
     }
 
@@ -389,7 +402,7 @@ impl Gate {
         let Some(intended) = intended else {
             return Ok(Look::Lacks("istiod has no configuration for it yet".to_owned()));
         };
-        if intended.mark() != Some(mark) {
+        if intended.mark(&self.mark_name) != Some(mark) {
             return Ok(Look::Lacks("istiod has not pushed since the change".to_owned()));
         }
         let stale = intended.stale_endpoints(endpoints);
@@ -431,7 +444,7 @@ impl Gate {
             api_version: "networking.istio.io/v1alpha3".to_owned(),
             kind: "EnvoyFilter".to_owned(),
             namespace: Some(self.root_namespace.clone()),
-            name: MARK_NAME.to_owned(),
+            name: self.mark_name.clone(),
         };
         let api = self
             .resources
@@ -453,7 +466,7 @@ impl Gate {
                 "applyTo": "CLUSTER",
                 "match": {"context": "ANY"},
                 "patch": {"operation": "ADD", "value": {
-                    "name": MARK_CLUSTER, "type": "STATIC", "connect_timeout": "1s",
+                    "name": self.mark_name, "type": "STATIC", "connect_timeout": "1s",
                     "metadata": {"filter_metadata": {"gateproof": {"mark": mark}}}}},
             }]},
         });

@@ -3,11 +3,13 @@
 //! [`plan()`] decides which scenarios run in which states; [`apply_waves`] decides in which order the objects
 //! of a state are applied; [`mutations`] lists the departures that a scenario's checks have to notice.
 
+mod claims;
 mod concerned;
 mod mutate;
 mod mutate_gateway;
 mod order;
 mod refs;
+mod schedule;
 mod select;
 pub(crate) mod state;
 #[cfg(test)]
@@ -16,10 +18,12 @@ mod tests;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+pub use claims::{Claim, Claims};
 pub use concerned::{any_text, gateways_concerned};
 pub use mutate::{Mutation, mutations};
 pub use order::{Known, Waves, apply_waves, dangling};
 pub use refs::GATEWAY_API;
+pub use schedule::{Schedule, Unit};
 pub use select::{Shard, Tags};
 pub use state::{StateError, StateObjects, apply_edit, changed, objects_in};
 

@@ -193,7 +193,7 @@ pub struct ManifestRecord {
 }
 
 /// One state: intact or a variation.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct StageRecord {
     /// `intact` or the variation's name.
     pub state: String,

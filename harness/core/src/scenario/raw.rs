@@ -134,6 +134,7 @@ pub(super) struct VariationFile {
     #[schemars(length(min = 1))]
     pub changes: Vec<ChangeFile>,
     /// Whether proxies are expected to refuse a part of this state (a NACK). Otherwise a refusal fails every check in it.
+    /// Who refuses keeps what it had: the intact scenario, which stands before such a state.
     pub refused: Option<bool>,
 }
 

@@ -167,7 +167,8 @@ pub struct Variation {
     pub about: String,
     /// Applied to the intact set of objects, in order.
     pub changes: Vec<Change>,
-    /// Whether proxies are expected to refuse a part of this state (a NACK); otherwise a refusal fails its checks.
+    /// Whether proxies are expected to refuse a part of this state (a NACK); otherwise a refusal fails its checks. They keep what
+    /// they had then, so the intact scenario stands before it.
     pub refused: bool,
 }
 

@@ -20,7 +20,7 @@ use serde_json::Value;
 use tokio::time::timeout;
 
 use super::concern::{self, Concern};
-use super::{Bounds, Red, envoy, tidy};
+use super::{Bounds, Red, describe, envoy, tidy};
 use crate::kube_ext::Resources;
 use crate::probe::exec::pods_of;
 use crate::probe::{Witnesses, World};
@@ -251,8 +251,11 @@ fn questions<'s>(
         ),
     ];
     for (at, pods) in pods {
-        let file = format!("pods/{}_{}.yaml", at.namespace, at.name);
-        all.push(sink.question(file, format!("Deployment {at} and its pods, specification and status"), described(scope, at, pods)));
+        let file = format!("pods/{}_{}", at.namespace, at.name);
+        let about = format!("Deployment {at} and its pods, described: what there is of them, why, and their events");
+        all.push(sink.question(format!("{file}.txt"), about, described(scope, at, pods)));
+        let about = format!("Deployment {at} and its pods, specification and status");
+        all.push(sink.question(format!("{file}.yaml"), about, documents(scope, at, pods)));
     }
     let proxies = pods.values().flatten().filter(|pod| containers(pod).iter().any(|(name, _)| name == "istio-proxy"));
     for pod in proxies {
@@ -407,6 +410,17 @@ async fn events(scope: &Scope<'_>, namespaces: Vec<String>, since: Timestamp) ->
 }
 
 async fn described(scope: &Scope<'_>, at: &Namespaced, pods: &[Pod]) -> Result<Answer, String> {
+    let api: Api<Deployment> = Api::namespaced(scope.world.client.clone(), &at.namespace);
+    let mut deployment = serde_json::to_value(api.get(&at.name).await.map_err(words)?).map_err(words)?;
+    let api: Api<Event> = Api::namespaced(scope.world.client.clone(), &at.namespace);
+    let events = api.list(&ListParams::default().limit(2000)).await.map_err(words)?;
+    let events: Vec<Value> = events.items.iter().filter_map(|e| serde_json::to_value(e).ok()).collect();
+    let mut pods: Vec<Value> = pods.iter().filter_map(|pod| serde_json::to_value(pod).ok()).collect();
+    std::iter::once(&mut deployment).chain(&mut pods).for_each(tidy::conceal);
+    Ok(describe::page(&deployment, &pods, &events, scope.began).into())
+}
+
+async fn documents(scope: &Scope<'_>, at: &Namespaced, pods: &[Pod]) -> Result<Answer, String> {
     let api: Api<Deployment> = Api::namespaced(scope.world.client.clone(), &at.namespace);
     let deployment = api.get(&at.name).await.map_err(words)?;
     let mut parts = vec![document("apps/v1", "Deployment", &deployment)?];

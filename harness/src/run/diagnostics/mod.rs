@@ -2,6 +2,7 @@
 //! that the report links. Never fails a run, and never holds it up for long.
 
 mod concern;
+mod describe;
 mod envoy;
 mod gather;
 mod index;
