@@ -48,6 +48,13 @@ impl Lines {
         lines
     }
 
+    /// The same for scenarios beside one another, whose lines come in between each other: nothing is folded.
+    #[must_use]
+    pub fn side_by_side(mut self) -> Self {
+        self.annotations = self.annotations.map(|_| Annotations::new(false));
+        self
+    }
+
     fn line(&self, text: &str) {
         let text = format!("{:7.2}s  {text}", self.began.elapsed().as_secs_f64());
         match &self.live {

@@ -14,7 +14,7 @@ use super::run::{ProvideFlags, exit_of, on_our_own, options};
 use super::{Common, EXIT_GREEN, EXIT_INPUT, EXIT_INTERRUPTED, EXIT_RED, Lines, on_runtime};
 use crate::run::drive::unless_interrupted;
 use crate::run::event::Deaf;
-use crate::run::prove::{Noticed, Proved, Share, kept, prove as prove_scenario, table};
+use crate::run::prove::{Noticed, Proved, Share, explained_in_vain, kept, prove as prove_scenario, table};
 use crate::run::{Session, SessionError};
 
 /// Flags of `prove`.
@@ -89,10 +89,14 @@ pub(super) fn prove(common: &Common, flags: &ProveFlags) -> u8 {
                 eprintln!("warning: failed to write {}: {error}", path.display());
             }
         }
-        let mut differs = false;
+        let in_vain: Vec<String> = plan.scenarios.iter().flat_map(|planned| explained_in_vain(&planned.scenario, &all)).collect();
+        for explained in &in_vain {
+            println!("{explained}: the scenario says that no check notices this, and one does; take it out of `unnoticed`");
+        }
+        let mut differs = !in_vain.is_empty();
         if let Some(other) = against {
             let compared = compare_proofs(&other, &run);
-            differs = !compared.differing.is_empty();
+            differs |= !compared.differing.is_empty();
             println!("{}", proofs_table(&compared, &other.provider, &run.provider));
         }
         Ok(if all.is_empty() || differs || all.iter().any(|p| p.verdict.is_hole()) { EXIT_RED } else { EXIT_GREEN })
@@ -138,6 +142,7 @@ fn line(proved: &Proved) {
         Noticed::Refused(_) => "refused by the API".to_owned(),
         Noticed::NotByEvidence(why) => format!("NOT by evidence: {why}"),
         Noticed::No => "NOT NOTICED".to_owned(),
+        Noticed::Explained { why, .. } => format!("not noticed, as the scenario says: {why}"),
     };
     eprintln!("  {:5.1}s  {}: {word}", proved.took, proved.id);
 }

@@ -197,7 +197,8 @@ fn repeatedly(options: &mut SessionOptions, plan: &Plan, flags: &RunFlags) -> Re
 }
 
 fn once(options: &SessionOptions, plan: &Plan, flags: &RunFlags) -> Result<Ended, SessionError> {
-    let ended = on_runtime(|| drive(options, plan, Arc::new(Lines::live(true))))?;
+    let lines = if options.parallel > 1 { Lines::live(true).side_by_side() } else { Lines::live(true) };
+    let ended = on_runtime(|| drive(options, plan, Arc::new(lines)))?;
     if let Some(record) = &ended.record {
         let report = ended.report.as_ref().map(|p| p.display().to_string());
         println!("{}", summary(record, report.as_deref()));

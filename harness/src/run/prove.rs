@@ -6,11 +6,12 @@ use std::collections::BTreeSet;
 use std::time::Instant;
 
 use futures::{StreamExt, stream};
+use gateproof_core::outcome::json_match::glob;
 use gateproof_core::outcome::{EvidenceKind, Mismatch, Outcome};
 use gateproof_core::parity::{ProvedMutation, ProvedRun, ProvedVerdict};
 use gateproof_core::plan::{Mutation, PlannedScenario, StateObjects, changed, mutations};
 use gateproof_core::report::CheckRecord;
-use gateproof_core::scenario::INTACT;
+use gateproof_core::scenario::{INTACT, Scenario};
 
 use super::check::{self, Attempts};
 use super::engine::{AT_ONCE, Engine};
@@ -41,6 +42,13 @@ pub enum Noticed {
     NotByEvidence(String),
     /// Every check stayed green.
     No,
+    /// A hole of which the scenario says why it is one.
+    Explained {
+        /// The reason.
+        why: String,
+        /// What it is.
+        hole: Box<Noticed>,
+    },
 }
 
 impl Noticed {
@@ -123,6 +131,11 @@ pub async fn prove(
                 }
             }
         };
+        let explained = scenario.unnoticed.iter().find(|u| verdict.is_hole() && glob(&u.change, &mutation.id));
+        let verdict = match explained {
+            Some(explained) => Noticed::Explained { why: explained.why.clone(), hole: Box::new(verdict) },
+            None => verdict,
+        };
         let id = format!("{}: {}", scenario.id, mutation.id);
         let proved = Proved { id, about: mutation.about, verdict, red, took: began.elapsed().as_secs_f64() };
         report(&proved);
@@ -138,12 +151,15 @@ fn red_of(checks: &[CheckRecord]) -> BTreeSet<String> {
 /// What is kept of a run, to hold another provider's against it.
 #[must_use]
 pub fn kept(provider: &str, all: &[Proved]) -> ProvedRun {
-    let verdict = |noticed: &Noticed| match noticed {
-        Noticed::By(_) => ProvedVerdict::Noticed,
-        Noticed::Refused(_) => ProvedVerdict::Refused,
-        Noticed::NotByEvidence(_) => ProvedVerdict::NotByEvidence,
-        Noticed::No => ProvedVerdict::NotNoticed,
-    };
+    fn verdict(noticed: &Noticed) -> ProvedVerdict {
+        match noticed {
+            Noticed::By(_) => ProvedVerdict::Noticed,
+            Noticed::Refused(_) => ProvedVerdict::Refused,
+            Noticed::NotByEvidence(_) => ProvedVerdict::NotByEvidence,
+            Noticed::No => ProvedVerdict::NotNoticed,
+            Noticed::Explained { hole, .. } => verdict(hole),
+        }
+    }
     let mutations = all.iter().map(|p| ProvedMutation { id: p.id.clone(), verdict: verdict(&p.verdict), red: p.red.clone() });
     ProvedRun { provider: provider.to_owned(), mutations: mutations.collect() }
 }
@@ -230,6 +246,7 @@ pub fn table(all: &[Proved]) -> String {
             Noticed::Refused(why) => ("the API refused it".to_owned(), why.clone()),
             Noticed::NotByEvidence(why) => ("**NOT by evidence**".to_owned(), why.clone()),
             Noticed::No => ("**NOT NOTICED**".to_owned(), "every check stayed green".to_owned()),
+            Noticed::Explained { why, .. } => ("not noticed, as the scenario says".to_owned(), why.clone()),
         };
         let seen: String = seen.chars().take(260).collect();
         out.push_str(&format!(
@@ -243,8 +260,22 @@ pub fn table(all: &[Proved]) -> String {
     let count = |f: fn(&Noticed) -> bool| all.iter().filter(|p| f(&p.verdict)).count();
     let refused = count(|v| matches!(v, Noticed::Refused(_)));
     let noticed = count(|v| matches!(v, Noticed::By(_)));
-    out.push_str(&format!("\n{noticed} of {} mutations noticed by evidence, {refused} refused by the API\n", all.len() - refused));
+    let explained = count(|v| matches!(v, Noticed::Explained { .. }));
+    out.push_str(&format!(
+        "\n{noticed} of {} mutations noticed by evidence, {explained} explained, {refused} refused by the API\n",
+        all.len() - refused
+    ));
     out
+}
+
+/// Explanations of a scenario of which every mutation was tried and noticed: they are not true any more.
+#[must_use]
+pub fn explained_in_vain(scenario: &Scenario, all: &[Proved]) -> Vec<String> {
+    let id = |mutation: &str| format!("{}: {mutation}", scenario.id);
+    let made: Vec<String> = mutations(scenario).into_iter().map(|m| m.id).collect();
+    let noticed = |mutation: &&String| all.iter().any(|p| p.id == id(mutation) && matches!(p.verdict, Noticed::By(_)));
+    let in_vain = |change: &str| made.iter().filter(|m| glob(change, m)).all(|m| noticed(&m));
+    scenario.unnoticed.iter().filter(|u| in_vain(&u.change)).map(|u| id(&u.change)).collect()
 }
 
 #[cfg(test)]
@@ -278,6 +309,29 @@ mod tests {
         let mut read = mismatch(EvidenceKind::Object, "false");
         (read.what, read.expected) = ("Gateway a/b cel".into(), "true: object.status.addresses.size() == 1".into());
         assert!(is_evidence(&read, &declared));
+    }
+
+    #[test]
+    fn an_explanation_is_in_vain_when_all_that_it_speaks_of_is_noticed() {
+        let files = [
+            ("s/m.yaml", "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: m, namespace: default}\n"),
+            (
+                "s/scenario.yaml",
+                "title: t\nmanifests: [m.yaml]\nunnoticed: [{change: 'without *', why: w}]\n\
+                 checks: [{name: a, proves: p, pods: {of: [istio-system/istiod]}, expect: {ready: 1/1}}]\n",
+            ),
+        ];
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::create_dir(dir.path().join("s")).unwrap();
+        files.iter().for_each(|(path, text)| std::fs::write(dir.path().join(path), text).unwrap());
+        let catalogue = gateproof_core::scenario::load_catalogue(dir.path());
+        let scenario = &catalogue.scenarios[0];
+        let proved = |verdict| Proved { id: "s: without m.yaml".into(), about: String::new(), verdict, red: BTreeSet::new(), took: 0.0 };
+        let by = Noticed::By(vec![("a".into(), mismatch(EvidenceKind::Traffic, "503"))]);
+        let explained = Noticed::Explained { why: "w".into(), hole: Box::new(Noticed::No) };
+        assert_eq!(explained_in_vain(scenario, &[proved(by)]), ["s: without *"]);
+        assert!(explained_in_vain(scenario, &[proved(explained)]).is_empty());
+        assert!(explained_in_vain(scenario, &[]).is_empty(), "it was not tried");
     }
 
     #[test]

@@ -103,6 +103,9 @@ pub struct KnownMeta {
     /// The generation that istiod's store holds.
     #[serde(default)]
     pub generation: i64,
+    /// Its annotations; istiod's own on what it made of other objects.
+    #[serde(default)]
+    pub annotations: BTreeMap<String, String>,
 }
 
 #[cfg(test)]

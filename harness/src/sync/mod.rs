@@ -2,7 +2,8 @@
 //!
 //! Istio acknowledges no single object, so these facts together are the proof (ARCHITECTURE.md, "The gate"):
 //!
-//! 1. istiod's store (`/debug/configz`) holds every applied Istio object at its applied generation, and no removed one.
+//! 1. istiod's store (`/debug/configz`) holds every applied Istio object at its applied generation, and no removed one, of Gateway
+//!    API neither; nor what istiod made of those.
 //! 2. After that is seen, a *mark* is written: an EnvoyFilter in the root namespace that adds one cluster without
 //!    traffic, carrying a fresh value. istiod handles it after the objects of step 1, so a push that carries the mark
 //!    carries them, and the push that was still being debounced does not pass for it.
@@ -18,6 +19,7 @@ mod concerned;
 mod drain;
 mod dump;
 mod istiod;
+mod store;
 mod unmarked;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -36,6 +38,7 @@ pub use unmarked::{Before, Mark};
 
 use concerned::{Asked, Proxies};
 use drain::{Settled, drained};
+use store::{is_listed, lacks};
 
 use crate::kube_ext::{PodHttp, PodHttpError, Resources};
 use crate::provider::Pace;
@@ -342,33 +345,13 @@ impl Gate {
     }
 
     async fn store_lacks(&self, wanted: &Wanted) -> Result<Vec<String>, GateError> {
-        if !wanted.applied.iter().any(|(k, _)| is_istio(k)) && !wanted.removed.iter().any(is_istio) {
+        if !wanted.applied.iter().any(|(k, _)| is_istio(k)) && !wanted.removed.iter().any(is_listed) {
             return Ok(vec![]);
         }
         let mut missing = Vec::new();
         for pod in self.istiod_pods().await? {
             let known: Vec<KnownConfig> = self.ask_istiod(&pod, "/debug/configz").await?;
-            let is_of = |c: &KnownConfig, key: &ObjectKey| {
-                c.kind == key.kind && c.api_version.split_once('/').is_none_or(|(group, _)| group == key.group())
-            };
-            let find = |key: &ObjectKey| {
-                let named = |c: &&KnownConfig| c.metadata.name == key.name && Some(&c.metadata.namespace) == key.namespace.as_ref();
-                known.iter().filter(|c| is_of(c, key)).find(named)
-            };
-            for (key, revision) in wanted.applied.iter().filter(|(k, _)| is_istio(k)) {
-                match find(key) {
-                    None => missing.push(format!("{pod} does not know {key}")),
-                    Some(have) if have.metadata.uid != revision.uid => missing.push(format!("{pod} knows an earlier {key}")),
-                    Some(have) if have.metadata.generation < revision.generation => missing
-                        .push(format!("{pod} knows {key} at generation {}, applied was {}", have.metadata.generation, revision.generation)),
-                    Some(_) => {}
-                }
-            }
-            for key in wanted.removed.iter().filter(|k| is_istio(k)) {
-                if find(key).is_some() {
-                    missing.push(format!("{pod} still knows {key}"));
-                }
-            }
+            missing.extend(lacks(&pod, &known, wanted));
         }
         Ok(missing)
     }

@@ -183,6 +183,11 @@ fn one(out: &mut String, scenario: &Scenario, folder: &str) {
         table.row([Cell::prose(&n.what), Cell::prose(&n.why)]);
     }
     section(out, "Deliberately not tested", table.finish());
+    let mut table = Table::new(["a change that no check notices", "why"]);
+    for n in &scenario.unnoticed {
+        table.row([Cell::code(&n.change), Cell::prose(&n.why)]);
+    }
+    section(out, "Not noticed by `prove`", table.finish());
     let lists = [("Key points", &scenario.key_points), ("What you might be missing", &scenario.might_be_missing)];
     for (title, sentences) in lists {
         let items: Vec<String> = sentences.iter().map(|s| format!("- {}\n", prose(s))).collect();

@@ -46,6 +46,8 @@ pub(super) struct ScenarioFile {
     pub checks: Vec<CheckFile>,
     /// What was left out on purpose, for the report.
     pub not_tested: Option<Vec<NotTestedFile>>,
+    /// Changes that `gateproof prove` makes and that no check of this scenario can notice, each with the reason.
+    pub unnoticed: Option<Vec<UnnoticedFile>>,
     /// Places where an earlier document was wrong, for the report.
     pub corrections: Option<Vec<CorrectionFile>>,
     /// Sentences for the report's "key points".
@@ -528,6 +530,17 @@ pub(super) struct VersionsExpectFile {
 pub(super) struct NotTestedFile {
     /// The subject.
     pub what: Text,
+    /// The reason.
+    pub why: Text,
+}
+
+/// A change that no check can notice.
+#[derive(JsonSchema)]
+#[schemars(rename_all = "camelCase", deny_unknown_fields)]
+pub(super) struct UnnoticedFile {
+    /// The change as `gateproof prove` names it, without the scenario: `without namespace.yaml`, or
+    /// `ServiceEntry mesh-test/x: /spec/location *`. `*` stands for any text.
+    pub change: Text,
     /// The reason.
     pub why: Text,
 }

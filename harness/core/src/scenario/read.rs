@@ -49,6 +49,7 @@ pub(super) struct Draft {
     pub(super) gateways_at: Vec<Range<usize>>,
     pub(super) outside_at: Vec<Range<usize>>,
     pub(super) certificates_at: Vec<Range<usize>>,
+    pub(super) unnoticed_at: Vec<Range<usize>>,
     pub(super) manifest_names: Vec<(String, Range<usize>)>,
     /// Files of the directory that it does not name.
     pub(super) unnamed: Vec<Source>,
@@ -107,6 +108,7 @@ fn empty(folder: &ScenarioId, dir: &Path, given: &Given) -> Scenario {
         variations: Vec::new(),
         checks: Vec::new(),
         not_tested: Vec::new(),
+        unnoticed: Vec::new(),
         key_points: Vec::new(),
         might_be_missing: Vec::new(),
         next_work: Vec::new(),
@@ -128,6 +130,7 @@ impl Draft {
             gateways_at: Vec::new(),
             outside_at: Vec::new(),
             certificates_at: Vec::new(),
+            unnoticed_at: Vec::new(),
             manifest_names: Vec::new(),
             unnamed: Vec::new(),
             variations_at: Vec::new(),
@@ -254,6 +257,13 @@ impl Draft {
         for item in r.list_of(file, "notTested") {
             if let Some(fields) = r.fields::<raw::NotTestedFile>(item, "an entry of `notTested`") {
                 self.scenario.not_tested.push(NotTested { what: r.line_of(&fields, "what"), why: r.line_of(&fields, "why") });
+            }
+        }
+        for item in r.list_of(file, "unnoticed") {
+            if let Some(fields) = r.fields::<raw::UnnoticedFile>(item, "an entry of `unnoticed`") {
+                let at = fields.get("change").map_or_else(|| fields.at.clone(), |node| node.at.clone());
+                self.scenario.unnoticed.push(Unnoticed { change: r.line_of(&fields, "change"), why: r.line_of(&fields, "why") });
+                self.unnoticed_at.push(at);
             }
         }
         for item in r.list_of(file, "corrections") {

@@ -9,6 +9,8 @@ use super::manifest;
 use super::read::{Draft, Wanted};
 use super::types::*;
 use crate::names::{Namespaced, ObjectKey, ScenarioId};
+use crate::outcome::json_match::glob;
+use crate::plan::mutations;
 use crate::plan::state::{self, StateObjects};
 
 /// What a scenario needs, transitively, each after its own needs. Cycles and unknown ids end the walk there.
@@ -38,6 +40,7 @@ pub(super) fn judge(drafts: &mut BTreeMap<ScenarioId, Draft>, files: &BTreeMap<S
     for draft in drafts.values_mut() {
         manifests(draft, files.get(&draft.folder).cloned().unwrap_or_default());
         changes(draft);
+        unnoticed(draft);
     }
     rows(drafts);
     needs(drafts);
@@ -71,6 +74,21 @@ fn first_broken(id: &ScenarioId, drafts: &BTreeMap<ScenarioId, Draft>, broken: &
     // In a circle everyone is broken; that is said where the circle is.
     let circle = |need: &ScenarioId| need == id || beneath(need, &needs).contains(id);
     direct.into_iter().filter(|need| !circle(need)).filter_map(|need| culprit(&need).map(|c| (need, c))).collect()
+}
+
+/// What is said of changes that `prove` makes has to be of one that it makes.
+fn unnoticed(draft: &mut Draft) {
+    if draft.scenario.unnoticed.is_empty() || !draft.reader.mistakes.is_empty() {
+        return;
+    }
+    let made: Vec<String> = mutations(&draft.scenario).into_iter().map(|m| m.id).collect();
+    for (unnoticed, at) in draft.scenario.unnoticed.iter().zip(draft.unnoticed_at.clone()) {
+        if !made.iter().any(|id| glob(&unnoticed.change, id)) {
+            let help = suggest(&unnoticed.change, made.iter().map(String::as_str));
+            let help = help.unwrap_or_else(|| "`gateproof prove --json` writes down all that are made".to_owned());
+            draft.reader.wrong_help(at, format!("`prove` makes no change `{}` of this scenario", unnoticed.change), help);
+        }
+    }
 }
 
 /// Files named and files there; their objects.

@@ -428,3 +428,20 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn an_explanation_is_of_a_change_that_prove_makes() {
+    let scenario = |change: &str| {
+        format!(
+            "title: t\nmanifests: [m.yaml]\nunnoticed: [{{change: '{change}', why: w}}]\n\
+             checks: [{{name: a, proves: p, pods: {{of: [istio-system/istiod]}}, expect: {{ready: 1/1}}}}]\n"
+        )
+    };
+    let manifest = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: m, namespace: default}\n";
+    let catalogue = load(&[("s/m.yaml", manifest), ("s/scenario.yaml", &scenario("without *"))]);
+    assert_eq!(catalogue.mistakes().count(), 0);
+    assert_eq!(catalogue.scenarios[0].unnoticed, [Unnoticed { change: "without *".into(), why: "w".into() }]);
+    let catalogue = load(&[("s/m.yaml", manifest), ("s/scenario.yaml", &scenario("without n.yaml"))]);
+    let told: Vec<String> = catalogue.mistakes().map(|m| m.render(false)).collect();
+    assert!(told.len() == 1 && told[0].contains("`prove` makes no change `without n.yaml`") && told[0].contains(":3:"), "{told:?}");
+}

@@ -50,6 +50,8 @@ pub struct Scenario {
     pub checks: Vec<Check>,
     /// What was left out on purpose.
     pub not_tested: Vec<NotTested>,
+    /// Changes of [`mutations`](crate::plan::mutations) that no check can notice.
+    pub unnoticed: Vec<Unnoticed>,
     /// Sentences for the report's "key points".
     pub key_points: Vec<String>,
     /// Sentences for "what a reader might be missing".
@@ -78,6 +80,15 @@ pub struct Correction {
     pub claim: String,
     /// What is so instead, and which check shows it.
     pub instead: String,
+}
+
+/// A change that no check can notice.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unnoticed {
+    /// A pattern of ids of mutations, in which `*` stands for any text; at least one has it (the loader checks that).
+    pub change: String,
+    /// The reason.
+    pub why: String,
 }
 
 /// Something that was deliberately not tested.

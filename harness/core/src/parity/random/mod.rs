@@ -86,6 +86,7 @@ pub fn draw(seed: u64, index: u32) -> Option<Drawn> {
         variations: Vec::new(),
         checks: probes::checks(&draft.calls),
         not_tested: Vec::new(),
+        unnoticed: Vec::new(),
         key_points: Vec::new(),
         might_be_missing: Vec::new(),
         next_work: Vec::new(),
