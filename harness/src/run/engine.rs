@@ -22,6 +22,7 @@ use super::event::{Event, Listener, Pause, RedState};
 use super::look::Look;
 use super::state::Ground;
 use crate::probe::World;
+use crate::sync::Refusal;
 
 /// Checks of one state are independent of one another and asked at once, at most so many.
 pub(super) const AT_ONCE: usize = 8;
@@ -298,7 +299,11 @@ impl Engine {
         let refused = planned.scenario.variations.iter().any(|v| v.name == state && v.refused);
         if refused && !stood.is_some_and(|(of, stood)| of == *id && (stood == INTACT || stood == state)) {
             let intact = StateObjects::intact(&planned.scenario);
-            self.ground.enter(&self.world, planned, INTACT, "", &intact).await.map_err(failed)?;
+            let standing = self.ground.enter(&self.world, planned, INTACT, "", &intact).await.map_err(failed)?;
+            if let Some(refusal) = standing.refusals.first() {
+                let Refusal { proxy, resource_type, message } = refusal;
+                return Err(format!("the intact `{id}`, which stands before `{state}`, is refused: {proxy}: {resource_type}: {message}"));
+            }
         }
         let standing = self.ground.enter(&self.world, planned, state, about, target).await.map_err(failed)?;
         if state != INTACT || *target == StateObjects::intact(&planned.scenario) {

@@ -36,6 +36,8 @@ struct Shared<'a> {
     schedule: Mutex<Schedule>,
     record: Mutex<&'a mut RunRecord>,
     stopped: Mutex<Option<String>>,
+    /// Whether a state was not entered for that.
+    left_out: Mutex<bool>,
     plan: &'a Plan,
     save: &'a (dyn Fn(&RunRecord) + Sync),
 }
@@ -70,6 +72,7 @@ impl Lanes {
             schedule: Mutex::new(Schedule::of(plan)),
             record: Mutex::new(record),
             stopped: Mutex::default(),
+            left_out: Mutex::default(),
             plan,
             save,
         };
@@ -86,7 +89,9 @@ impl Lanes {
             free.push(lane);
         }
         drop((running, free));
-        shared.stopped.into_inner().unwrap_or_else(PoisonError::into_inner)
+        // A red check in the very last states ended nothing early.
+        let all = !*lock(&shared.left_out) && lock(&shared.schedule).is_done();
+        shared.stopped.into_inner().unwrap_or_else(PoisonError::into_inner).filter(|_| !all)
     }
 
     /// Gives the engine what lanes still have: after a run that was broken off, what they had in the cluster and the outcomes
@@ -122,14 +127,15 @@ impl Shared<'_> {
         engine.tell(&Event::ScenarioStarted(scenario.id.clone(), scenario.title.clone()));
         {
             let mut floor = self.floor.lock().await;
-            let beneath = lock(&self.schedule).stood_on();
-            let stands = floor.stand(&engine.world, &beneath).await;
+            let stood_on = lock(&self.schedule).stood_on();
+            let stands = floor.stand(&engine.world, &planned.beneath, &stood_on).await;
             engine.blocked = stands.err().map(|e| format!("failed to bring up what `{}` needs: {e}", scenario.id));
             engine.ground = floor.beneath(&engine.world, &planned.beneath);
             engine.stands = None;
         }
         for stage in &planned.stages {
             if lock(&self.stopped).is_some() {
+                *lock(&self.left_out) = true;
                 break;
             }
             let before = record.checks.len();
@@ -142,7 +148,7 @@ impl Shared<'_> {
         }
         let is_needed = lock(&self.schedule).is_needed(&scenario.id);
         if let Err(error) = engine.ground.leave(&engine.world, &planned, is_needed).await {
-            // What is left is the floor's now, which the next scenario finds in its way and says so.
+            // What is left, and what is still set, is the floor's now: the next scenario that begins tries again.
             engine.tell(&Event::Warning(format!("`{}` could not be taken away: {error}", scenario.id)));
         }
         self.floor.lock().await.take_over(&mut engine.ground);

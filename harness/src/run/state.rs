@@ -193,15 +193,25 @@ impl Ground {
         desired
     }
 
-    /// Has these scenarios stand, intact, and nothing else. What the proxies make of it, the next gate will say.
+    /// Has these scenarios stand, intact, and takes away whatever none of those needs that run at the same time. What the proxies
+    /// make of it, the next gate will say.
     ///
     /// # Errors
     /// As [`Ground::enter`].
-    pub async fn stand(&mut self, world: &World, scenarios: &BTreeMap<ScenarioId, Arc<Scenario>>) -> Result<(), StateError> {
+    pub async fn stand(
+        &mut self,
+        world: &World,
+        scenarios: &[Arc<Scenario>],
+        kept: &BTreeMap<ScenarioId, Arc<Scenario>>,
+    ) -> Result<(), StateError> {
         self.known = None;
-        let desired = self.whole(world, scenarios.values().map(Arc::as_ref));
-        self.remove_all_but(&desired).await?;
+        // What a scenario that could not be left had set.
+        self.unscale(&BTreeMap::new()).await?;
+        self.control_plane.set(&ControlPlane::default(), self.limits.ready).await?;
+        let removed = self.remove_all_but(&self.whole(world, kept.values().map(Arc::as_ref))).await?;
+        let desired = self.whole(world, scenarios.iter().map(Arc::as_ref));
         self.apply(&desired, world.pace, &mut StageRecord::default()).await?;
+        world.gate.until_lost(&removed, self.limits.gate).await?;
         Ok(())
     }
 
@@ -232,15 +242,15 @@ impl Ground {
         self.known = None;
         let unscaled = self.unscale(&BTreeMap::new()).await;
         let unset = self.control_plane.set(&ControlPlane::default(), self.limits.ready).await;
-        let removed = if is_needed {
-            Ok(vec![])
-        } else {
-            let desired = self.whole(world, planned.beneath.iter().map(Arc::as_ref));
-            self.remove_all_but(&desired).await
-        };
+        let own = is_needed.then_some(&planned.scenario);
+        let desired = self.whole(world, planned.beneath.iter().chain(own).map(Arc::as_ref));
+        let removed = self.remove_all_but(&desired).await;
+        // Others stand on it as it is intact.
+        let applied = self.apply(&desired, world.pace, &mut StageRecord::default()).await;
         unscaled?;
         unset?;
-        removed?;
+        world.gate.until_lost(&removed?, self.limits.gate).await?;
+        applied?;
         Ok(())
     }
 
@@ -249,7 +259,10 @@ impl Ground {
         self.known = None;
         self.applier.take_over(&mut other.applier);
         self.rolled_out.append(&mut other.rolled_out);
-        self.scaled.append(&mut other.scaled);
+        for (workload, before) in std::mem::take(&mut other.scaled) {
+            // What was noted first is how it was before anything.
+            self.scaled.entry(workload).or_insert(before);
+        }
         if other.control_plane.is_touched() {
             self.control_plane = std::mem::replace(&mut other.control_plane, self.control_plane.untouched());
         }

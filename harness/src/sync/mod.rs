@@ -311,6 +311,15 @@ impl Gate {
         Ok(opened)
     }
 
+    /// Waits until istiod has lost these objects: whoever writes a mark after that has pushes without them.
+    ///
+    /// # Errors
+    /// When istiod cannot be asked, or still has one after `limit`.
+    pub async fn until_lost(&self, removed: &[ObjectKey], limit: Duration) -> Result<(), GateError> {
+        let wanted = Wanted { removed: removed.to_vec(), ..Wanted::default() };
+        self.until(limit, Instant::now(), || self.store_lacks(&wanted)).await
+    }
+
     /// Takes the mark away.
     ///
     /// # Errors

@@ -42,13 +42,19 @@ pub(super) fn lacks(pod: &str, known: &[KnownConfig], wanted: &Wanted) -> Vec<St
             Some(_) => {}
         }
     }
-    for key in wanted.removed.iter().filter(|k| is_listed(k)) {
+    // Applied again as another version, it is there, and rightly.
+    let again = |key: &ObjectKey| {
+        let same = |k: &ObjectKey| (k.group(), &k.kind, &k.namespace, &k.name) == (key.group(), &key.kind, &key.namespace, &key.name);
+        wanted.applied.iter().any(|(k, _)| same(k))
+    };
+    let removed: Vec<&ObjectKey> = wanted.removed.iter().filter(|key| is_listed(key) && !again(key)).collect();
+    for key in &removed {
         if find(key).is_some() {
             missing.push(format!("{pod} still knows {key}"));
         }
     }
     // What istiod makes of a route or a Gateway it makes by itself, later than it hears of them.
-    for key in wanted.removed.iter().filter(|k| k.group() == GATEWAY_API) {
+    for key in removed.into_iter().filter(|k| k.group() == GATEWAY_API) {
         let namespace = key.namespace.as_deref().unwrap_or_default();
         let is_parent = |parent: &str| {
             let rest = parent.trim().strip_prefix(key.kind.as_str()).and_then(|rest| rest.strip_prefix('/'));

@@ -12,7 +12,7 @@ use super::order::selected;
 use super::refs::{GATEWAY_API, ISTIO, Target, qualified, references};
 use super::{Known, PlannedScenario, Stage, StateObjects, objects_in};
 use crate::names::{Namespaced, ObjectKey};
-use crate::scenario::{Caller, Check, KubeObject, Probe, Scenario};
+use crate::scenario::{Caller, Check, Expectation, HopExpect, KubeObject, Probe, Scenario};
 
 /// Where objects hold for the whole mesh.
 const ROOT: &str = "istio-system";
@@ -30,7 +30,9 @@ pub enum Claim {
     Workload(Namespaced),
     /// A host as callers in the mesh know it; the first label may be `*`.
     Host(String),
-    /// An object of the Kubernetes API.
+    /// A port on which callers in the mesh meet every host at once, by what is spoken there.
+    Port(u64, &'static str),
+    /// An object of the Kubernetes API; of its version, the group alone.
     Object(ObjectKey),
 }
 
@@ -38,6 +40,8 @@ impl Claim {
     fn meets(&self, other: &Self) -> bool {
         match (self, other) {
             (Self::Host(a), Self::Host(b)) => hosts_meet(a, b),
+            // Hosts share a port as long as they speak the same on it.
+            (Self::Port(a, speaks), Self::Port(b, other)) => a == b && speaks != other,
             _ => self == other,
         }
     }
@@ -51,6 +55,7 @@ impl fmt::Display for Claim {
             Self::Gateway(at) => write!(f, "gateway {at}"),
             Self::Workload(at) => write!(f, "workload {at}"),
             Self::Host(host) => write!(f, "host {host}"),
+            Self::Port(port, speaks) => write!(f, "{speaks} on port {port}"),
             Self::Object(key) => write!(f, "{key}"),
         }
     }
@@ -60,7 +65,13 @@ impl fmt::Display for Claim {
 fn host(name: &str, namespace: &str) -> Claim {
     let name = qualified(name, namespace);
     let short = [".svc.cluster.local", ".svc"].iter().find_map(|suffix| name.strip_suffix(suffix));
+    // `*.local` covers Services, whose names are short here.
+    let short = short.or_else(|| ".svc.cluster.local".ends_with(name.strip_prefix('*')?).then_some("*"));
     Claim::Host(short.unwrap_or(&name).to_ascii_lowercase())
+}
+
+fn object(key: &ObjectKey) -> Claim {
+    Claim::Object(ObjectKey { api_version: key.group().to_owned(), ..key.clone() })
 }
 
 /// Whether two hosts, each of them perhaps with `*` as its first label, can be the same.
@@ -136,14 +147,15 @@ impl Claims {
         for gateway in &scenario.gateways {
             self.have_alone(Claim::Gateway(gateway.at.clone()));
         }
-        let object = |kind: &str, namespace: &str, name: &str| ObjectKey {
-            api_version: "v1".to_owned(),
-            kind: kind.to_owned(),
-            namespace: Some(namespace.to_owned()),
-            name: name.to_owned(),
+        let made = |kind: &str, namespace: &str, name: &str| {
+            let (namespace, name) = (Some(namespace.to_owned()), name.to_owned());
+            object(&ObjectKey { api_version: "v1".to_owned(), kind: kind.to_owned(), namespace, name })
         };
         for certificate in &scenario.certificates {
-            self.have_alone(Claim::Object(object("Secret", &certificate.secret.namespace, &certificate.secret.name)));
+            self.have_alone(made("Secret", &certificate.secret.namespace, &certificate.secret.name));
+        }
+        for namespace in &scenario.run_config {
+            self.have_alone(made("ConfigMap", namespace, "gateproof-run"));
         }
     }
 
@@ -157,7 +169,7 @@ impl Claims {
 
     /// An object that is there for it, and that others may use too.
     fn use_object(&mut self, key: &ObjectKey) {
-        self.share(Claim::Object(key.clone()));
+        self.share(object(key));
         let Some(namespace) = &key.namespace else { return };
         self.share(Claim::Namespace(namespace.clone()));
         let at = Namespaced { namespace: namespace.clone(), name: key.name.clone() };
@@ -181,10 +193,10 @@ impl Claims {
         }
     }
 
-    fn add_object(&mut self, object: &KubeObject, own: &[KubeObject], known: &Known<'_>) {
-        let key = &object.key;
-        self.have_alone(Claim::Object(key.clone()));
-        for target in references(object).into_iter().map(|r| r.target) {
+    fn add_object(&mut self, declared: &KubeObject, own: &[KubeObject], known: &Known<'_>) {
+        let key = &declared.key;
+        self.have_alone(object(key));
+        for target in references(declared).into_iter().map(|r| r.target) {
             if let Target::Host { host: name, .. } = target {
                 self.share(host(&name, ""));
             }
@@ -197,10 +209,10 @@ impl Claims {
         };
         self.share(Claim::Namespace(namespace.clone()));
         let at = Namespaced { namespace: namespace.clone(), name: key.name.clone() };
-        let spec = object.value.get("spec").unwrap_or(&Value::Null);
+        let spec = declared.value.get("spec").unwrap_or(&Value::Null);
         match (key.group(), key.kind.as_str()) {
-            (ISTIO, "Gateway") => self.add_selected(object, known, namespace),
-            (ISTIO, "VirtualService") => self.add_virtual_service(object, spec, own, known),
+            (ISTIO, "Gateway") => self.add_selected(declared, known),
+            (ISTIO, "VirtualService") => self.add_virtual_service(declared, spec, own, known),
             (ISTIO, "DestinationRule") => {
                 let claim = host(spec.get("host").and_then(Value::as_str).unwrap_or("*"), namespace);
                 // A gateway's Service: who is sent through it notices.
@@ -210,17 +222,58 @@ impl Claims {
                 self.have_alone(claim);
             }
             (ISTIO, "ServiceEntry") => self.add_service_entry(spec, namespace),
-            (GATEWAY_API, "Gateway") => self.have_alone(Claim::Gateway(at)),
+            (GATEWAY_API, "Gateway") => self.add_deployed(at, spec, known),
             (GATEWAY_API, kind) if kind.ends_with("Route") => self.add_route(spec, namespace),
-            (group, _) if group == ISTIO || group.ends_with(".istio.io") => self.add_policy(object, known, namespace),
+            (group, _) if group == ISTIO || group.ends_with(".istio.io") => self.add_policy(declared, known, namespace),
             // A grant, or a policy of Gateway API: what it makes of others' references is not followed up.
             (GATEWAY_API, _) => self.have_alone(Claim::Namespace(namespace.clone())),
-            ("", "Service") => self.have_alone(host(&key.name, namespace)),
+            ("", "Service") => self.add_service(&key.name, namespace, spec),
             ("", "ConfigMap") if namespace == ROOT => self.have_alone(Claim::Mesh),
-            ("networking.k8s.io", _) => self.have_alone(Claim::Mesh),
-            ("apps", _) | ("batch", _) | ("", "Pod") => self.have_alone(Claim::Workload(at)),
-            _ => {}
+            ("apps" | "batch", _) | ("", "Pod") => self.add_workload(at, &declared.value, known),
+            ("autoscaling", _) => {
+                let name = spec.pointer("/scaleTargetRef/name").and_then(Value::as_str).unwrap_or(&key.name).to_owned();
+                let target = Namespaced { namespace: namespace.clone(), name };
+                self.have_alone(Claim::Workload(target.clone()));
+                self.have_alone(Claim::Gateway(target));
+            }
+            ("" | "policy" | "rbac.authorization.k8s.io", _) => {}
+            // Ingress, slices of endpoints, listener sets, whatever else there is: what they do is not followed up.
+            _ => self.have_alone(Claim::Mesh),
         }
+    }
+
+    /// A Gateway that istiod deploys, or one on a gateway that is there. Its Deployment has the class behind its name.
+    fn add_deployed(&mut self, at: Namespaced, spec: &Value, known: &Known<'_>) {
+        for address in spec.get("addresses").and_then(Value::as_array).into_iter().flatten() {
+            let name = host(address.get("value").and_then(Value::as_str).unwrap_or_default(), &at.namespace);
+            let borrowed = known.gateways.iter().filter(|g| host(&g.at.name, &g.at.namespace).meets(&name));
+            borrowed.for_each(|g| self.have_alone(Claim::Gateway(g.at.clone())));
+        }
+        self.have_alone(Claim::Gateway(at));
+    }
+
+    fn add_service(&mut self, name: &str, namespace: &str, spec: &Value) {
+        self.have_alone(host(name, namespace));
+        for port in spec.get("ports").and_then(Value::as_array).into_iter().flatten() {
+            let named = port.get("appProtocol").or_else(|| port.get("name")).and_then(Value::as_str).unwrap_or_default();
+            let is_http = ["http", "grpc"].iter().any(|p| named.starts_with(p)) && !named.starts_with("https");
+            // Others have a listener at the Service's own address.
+            if let Some(number) = port.get("port").and_then(Value::as_u64).filter(|_| is_http) {
+                self.have_alone(Claim::Port(number, "HTTP"));
+            }
+        }
+    }
+
+    /// Pods, which may be endpoints of a Service that others call.
+    fn add_workload(&mut self, at: Namespaced, declared: &Value, known: &Known<'_>) {
+        let labels = declared.pointer("/spec/template/metadata/labels").or_else(|| declared.pointer("/metadata/labels"));
+        for service in known.beneath.iter().filter(|o| o.key.kind == "Service" && o.key.namespace.as_ref() == Some(&at.namespace)) {
+            let wanted = service.value.pointer("/spec/selector").and_then(Value::as_object).filter(|wanted| !wanted.is_empty());
+            if wanted.is_some_and(|wanted| wanted.iter().all(|(key, value)| labels.and_then(|l| l.get(key)) == Some(value))) {
+                self.have_alone(host(&service.key.name, &at.namespace));
+            }
+        }
+        self.have_alone(Claim::Workload(at));
     }
 
     /// A policy, a Sidecar, an EnvoyFilter: of the gateways that it selects, of its namespace, of the whole mesh.
@@ -231,7 +284,7 @@ impl Claims {
             (true, _) => {
                 let wanted = serde_json::json!({"spec": {"selector": labels}});
                 let gateway = KubeObject { key: object.key.clone(), value: wanted, line: object.line };
-                self.add_selected(&gateway, known, namespace);
+                self.add_selected(&gateway, known);
                 if namespace != ROOT {
                     self.have_alone(Claim::Namespace(namespace.to_owned()));
                 }
@@ -241,11 +294,12 @@ impl Claims {
         }
     }
 
-    /// The gateways whose pods an object selects; where it selects none, workloads that are not known: the whole mesh.
-    fn add_selected(&mut self, object: &KubeObject, known: &Known<'_>, namespace: &str) {
+    /// The gateways whose pods an object selects. Where it selects none that is known, the pods may be anywhere: a Gateway's
+    /// selector holds in every namespace, and so does that of a policy in the root namespace.
+    fn add_selected(&mut self, object: &KubeObject, known: &Known<'_>) {
         let gateways: Vec<Namespaced> = selected(object, known).into_iter().map(|g| g.at.clone()).collect();
-        if gateways.is_empty() {
-            self.have_alone(if namespace == ROOT { Claim::Mesh } else { Claim::Namespace(namespace.to_owned()) });
+        if gateways.is_empty() && (object.key.kind == "Gateway" || object.key.namespace.as_deref() == Some(ROOT)) {
+            self.have_alone(Claim::Mesh);
         }
         gateways.into_iter().for_each(|at| self.have_alone(Claim::Gateway(at)));
     }
@@ -253,6 +307,10 @@ impl Claims {
     fn add_virtual_service(&mut self, object: &KubeObject, spec: &Value, own: &[KubeObject], known: &Known<'_>) {
         let namespace = object.key.namespace.as_deref().unwrap_or("default");
         let listed = spec.get("gateways").and_then(Value::as_array);
+        if texts(spec.get("hosts")).next().is_none() {
+            // A delegate: where its root holds is not followed up.
+            self.have_alone(Claim::Mesh);
+        }
         let in_mesh = listed.is_none_or(|list| list.is_empty() || list.iter().any(|g| g == "mesh"));
         if in_mesh {
             for name in texts(spec.get("hosts")) {
@@ -271,7 +329,7 @@ impl Claims {
                     && o.key.name == at.name
             };
             if let Some(gateway) = own.iter().find(is_it).or_else(|| known.beneath.iter().copied().find(|o| is_it(&o))) {
-                self.add_selected(gateway, known, &at.namespace);
+                self.add_selected(gateway, known);
             }
         }
     }
@@ -281,17 +339,20 @@ impl Claims {
             self.have_alone(host(name, namespace));
         }
         // What is told apart by no host takes a whole port: other hosts' calls would go to it. HTTP on 443 is such a one, too.
-        let by_host = |port: &Value| {
-            let protocol = port.get("protocol").and_then(Value::as_str).unwrap_or_default().to_ascii_uppercase();
-            match protocol.as_str() {
-                "HTTP" | "HTTP2" | "GRPC" => port.get("number").and_then(Value::as_u64) != Some(443),
-                "HTTPS" | "TLS" => true,
-                _ => false,
-            }
+        let speaks = |protocol: &str, port: u64| match protocol {
+            "HTTP" | "HTTP2" | "GRPC" if port != 443 => Some("HTTP"),
+            "HTTPS" | "TLS" => Some("TLS"),
+            _ => None,
         };
-        if !spec.get("ports").and_then(Value::as_array).into_iter().flatten().all(by_host) {
+        for port in spec.get("ports").and_then(Value::as_array).into_iter().flatten() {
+            let number = port.get("number").and_then(Value::as_u64).unwrap_or_default();
+            let protocol = port.get("protocol").and_then(Value::as_str).unwrap_or_default().to_ascii_uppercase();
             let only_here = spec.get("exportTo").is_some() && texts(spec.get("exportTo")).all(|to| to == ".");
-            self.have_alone(if only_here { Claim::Namespace(namespace.to_owned()) } else { Claim::Mesh });
+            self.have_alone(match speaks(&protocol, number) {
+                Some(speaks) => Claim::Port(number, speaks),
+                None if only_here => Claim::Namespace(namespace.to_owned()),
+                None => Claim::Mesh,
+            });
         }
     }
 
@@ -309,8 +370,20 @@ impl Claims {
 
     fn add_check(&mut self, check: &Check, known: &Known<'_>) {
         for workload in check.workloads() {
+            // What istiod deploys for a Gateway has its name, and the class behind it.
+            if let Some(name) = workload.name.strip_suffix("-istio") {
+                self.share(Claim::Gateway(Namespaced { name: name.to_owned(), ..workload.clone() }));
+            }
             self.share(Claim::Workload(workload.clone()));
             self.share(Claim::Gateway(workload));
+        }
+        if let Expectation::Call(call) = &check.expect {
+            let unmatched =
+                |hop: &HopExpect| hop.cluster.as_deref().is_some_and(|c| ["PassthroughCluster", "BlackHoleCluster"].contains(&c));
+            // Whether a server name is read of what no host takes depends on every host of the port.
+            if call.path.iter().any(|hop| unmatched(hop) && hop.sni.is_some()) {
+                self.have_alone(Claim::Mesh);
+            }
         }
         match &check.probe {
             Probe::ProxyStatus | Probe::Versions => self.have_alone(Claim::Mesh),
@@ -338,8 +411,20 @@ impl Claims {
                     self.share(host(name.as_str(), namespace));
                 }
             }
-            Probe::Object(key) => self.share(Claim::Object(key.clone())),
-            Probe::ProxyConfig(_) | Probe::Pods { .. } | Probe::Analyze { .. } => {}
+            Probe::Object(key) => {
+                self.share(object(key));
+                // Its status tells of what others attach to it.
+                if let (GATEWAY_API, "Gateway", Some(namespace)) = (key.group(), key.kind.as_str(), &key.namespace) {
+                    self.share(Claim::Gateway(Namespaced { namespace: namespace.clone(), name: key.name.clone() }));
+                }
+            }
+            Probe::ProxyConfig(probe) => {
+                // `outbound|443|subset|host`, perhaps with `*` for any text.
+                if let Some((_, name)) = probe.name.rsplit_once('|') {
+                    self.share(host(name, &probe.workload.namespace));
+                }
+            }
+            Probe::Pods { .. } | Probe::Analyze { .. } => {}
         }
     }
 }
@@ -366,7 +451,7 @@ mod tests {
     fn clash(a: (&str, &str), b: (&str, &str)) -> Option<String> {
         let scenario = |more: &str| format!("title: t\nneeds: [base]\nmanifests: [m.yaml]\n{more}");
         let base = "apiVersion: v1\nkind: Namespace\nmetadata: {name: x}\n---\napiVersion: apps/v1\nkind: Deployment\nmetadata: {name: caller, namespace: x}\n\
-                    ---\napiVersion: v1\nkind: Service\nmetadata: {name: web, namespace: x}\n";
+                    ---\napiVersion: v1\nkind: Service\nmetadata: {name: web, namespace: x}\nspec: {selector: {app: web}}\n";
         let whole = format!("title: b\nmanifests: [m.yaml]\n{CHECK}");
         let catalogue = load(&[
             ("base/m.yaml", base),
@@ -423,6 +508,27 @@ mod tests {
     }
 
     #[test]
+    fn hosts_share_a_port_on_which_they_speak_the_same() {
+        let on = |a: &str, b: &str| {
+            let entry = |host: &str, protocol: &str| entry(host, protocol).replace("number: 443", "number: 8443");
+            clash((&entry("a.org", a), CHECK), (&entry("b.org", b), CHECK))
+        };
+        assert_eq!([on("TLS", "HTTPS"), on("HTTP", "GRPC")], [None, None]);
+        assert_eq!(on("TLS", "HTTP").unwrap(), "TLS on port 8443");
+    }
+
+    #[test]
+    fn pods_of_a_service_beneath_have_it_alone() {
+        let pods = |app: &str| {
+            let labels = format!("{{metadata: {{labels: {{app: {app}}}}}}}");
+            object("Deployment", "apps", &format!("{{selector: {{}}, template: {labels}}}"))
+        };
+        let calls = "checks: [{name: a, proves: p, exec: {in: x/caller, command: [curl, 'http://web/']}, expect: {stdout: {equals: x}}}]";
+        assert_eq!(clash((&pods("web"), CHECK), (&entry("b.org", "TLS"), calls)).unwrap(), "host web.x");
+        assert_eq!(clash((&pods("other"), CHECK), (&entry("b.org", "TLS"), calls)), None);
+    }
+
+    #[test]
     fn a_port_without_hosts_is_everybodys() {
         let on = |protocol: &str| clash((&entry("a.org", protocol), CHECK), (&entry("b.org", "TLS"), CHECK));
         assert_eq!([on("TLS"), on("HTTPS")], [None, None]);
@@ -438,7 +544,10 @@ mod tests {
         assert_eq!(with("logs: {of: x/caller}, expect: {contains: x}").unwrap(), "workload x/caller");
         assert_eq!(with("logs: {of: istio-system/istiod, container: discovery}, expect: {contains: x}").unwrap(), "the whole mesh");
         assert_eq!(with("proxyStatus: , expect: {synced: true}").unwrap(), "the whole mesh");
-        assert_eq!(with("proxyConfig: {of: x/caller, clusters: a}, expect: {absent: true}"), None);
+        assert_eq!(with("proxyConfig: {of: x/caller, clusters: 'outbound|443||a.org'}, expect: {absent: true}"), None);
+        assert_eq!(with("proxyConfig: {of: x/caller, clusters: 'outbound|443||*.org'}, expect: {absent: true}").unwrap(), "host b.org");
+        let hop = "exec: {in: x/caller, command: [curl, 'https://c.org/']}, expect: {path: [{proxy: x/caller, cluster: PassthroughCluster, sni: '-'}]}";
+        assert_eq!(with(hop).unwrap(), "the whole mesh");
     }
 
     #[test]

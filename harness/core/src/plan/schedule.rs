@@ -78,6 +78,12 @@ impl Schedule {
         self.units[unit].at = Progress::Done;
     }
 
+    /// Whether every unit has come to its end.
+    #[must_use]
+    pub fn is_done(&self) -> bool {
+        self.units.iter().all(|unit| unit.at == Progress::Done)
+    }
+
     /// The scenarios that running units stand on.
     #[must_use]
     pub fn stood_on(&self) -> BTreeMap<ScenarioId, Arc<Scenario>> {
