@@ -1,9 +1,10 @@
 //! Objects into the cluster and out of it again: server-side apply under one field manager, waits by watch.
 
 mod control_plane;
+mod hopeless;
 mod rollout;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use futures::future::join_all;
@@ -14,6 +15,8 @@ use kube::runtime::wait::{await_condition, conditions};
 use kube::{Client, ResourceExt};
 use serde_json::{Value, json};
 use tokio::time::timeout;
+
+use hopeless::Images;
 
 pub use control_plane::Istiod;
 
@@ -48,8 +51,16 @@ pub enum ApplyError {
         /// What was seen instead.
         why: String,
     },
+    /// What is waited for cannot come.
+    #[error("{what} cannot end: {why}")]
+    Hopeless {
+        /// What was waited for.
+        what: String,
+        /// What is missing, and what would bring it.
+        why: String,
+    },
     /// The time was up.
-    #[error("{what} not within {limit:?}: {last}")]
+    #[error("{what} not within {}: {last}", in_seconds(*limit))]
     TimedOut {
         /// What was waited for.
         what: String,
@@ -58,6 +69,11 @@ pub enum ApplyError {
         /// What was seen last.
         last: String,
     },
+}
+
+/// A limit as people say it.
+fn in_seconds(limit: Duration) -> String {
+    if limit < Duration::from_secs(1) { format!("{} ms", limit.as_millis()) } else { format!("{:.0} s", limit.as_secs_f64()) }
 }
 
 /// The API server's own words, without the client's wrapping.
@@ -94,13 +110,23 @@ pub struct Applier {
     leave_namespaces: bool,
     /// The only namespaces in which leftovers are looked for; None for all.
     only_in: Option<Vec<String>>,
+    images_are_these: bool,
 }
 
 impl Applier {
     /// Over this client. `images` maps image references of manifests to those the cluster has.
     #[must_use]
     pub fn new(client: Client, resources: Resources, images: ImageMap, kept_namespaces: Vec<String>) -> Self {
-        Self { client, resources, images, standing: BTreeMap::new(), leave_namespaces: false, kept_namespaces, only_in: None }
+        Self {
+            client,
+            resources,
+            images,
+            standing: BTreeMap::new(),
+            leave_namespaces: false,
+            kept_namespaces,
+            only_in: None,
+            images_are_these: false,
+        }
     }
 
     /// In a cluster that is not ours alone: other runs' objects elsewhere are not this one's to remove.
@@ -118,6 +144,13 @@ impl Applier {
         self
     }
 
+    /// In a simulated mesh, which has all the images that it will ever have: one that it cannot pull now it never can.
+    #[must_use]
+    pub fn with_these_images_only(mut self) -> Self {
+        self.images_are_these = true;
+        self
+    }
+
     /// One that knows of these objects that they stand, and of no others.
     #[must_use]
     pub fn knowing(&self, holds: impl Fn(&ObjectKey) -> bool) -> Self {
@@ -129,6 +162,7 @@ impl Applier {
             kept_namespaces: self.kept_namespaces.clone(),
             leave_namespaces: self.leave_namespaces,
             only_in: self.only_in.clone(),
+            images_are_these: self.images_are_these,
         }
     }
 
@@ -300,18 +334,44 @@ impl Applier {
     /// Waits until these Deployments have rolled out and these CRDs are established.
     ///
     /// # Errors
-    /// When one has not after `limit`; the message carries the pods' own reasons.
-    pub async fn until_ready(&self, keys: &[ObjectKey], limit: Duration) -> Result<(), ApplyError> {
+    /// When one has not after `limit`, or earlier where it is certain that it never will; the message carries the pods' own reasons.
+    pub async fn until_ready(&self, keys: &[ObjectKey], limit: Duration, pace: Pace) -> Result<(), ApplyError> {
+        // Controllers that copy Secrets into namespaces, and operators that make them, take seconds; of those in clusters of others
+        // nothing is known.
+        const OURS: Duration = Duration::from_secs(5);
+        const OTHERS: Duration = Duration::from_secs(20);
+        let named = self.named();
+        let look = pace.pause(if self.leave_namespaces { OURS } else { OTHERS });
+        let images = if self.images_are_these { Images::AreThese } else { Images::MayCome };
+        let hope = rollout::Hope { look, images, named: &named };
         let began = Instant::now();
         for key in keys {
             let left = limit.saturating_sub(began.elapsed());
             match key.kind.as_str() {
-                "Deployment" => rollout::deployment(&self.client, key, left).await?,
+                "Deployment" => rollout::deployment(&self.client, key, left, Some(&hope)).await?,
                 "CustomResourceDefinition" => rollout::crd(&self.client, key, left).await?,
                 _ => {}
             }
         }
         Ok(())
+    }
+
+    /// Every text in objects that stand and run no pods: the name of what a controller makes of one of them is among these.
+    fn named(&self) -> BTreeSet<String> {
+        fn texts(value: &Value, out: &mut BTreeSet<String>) {
+            match value {
+                Value::String(text) => drop(out.insert(text.clone())),
+                Value::Array(items) => items.iter().for_each(|item| texts(item, out)),
+                Value::Object(map) => map.values().for_each(|value| texts(value, out)),
+                _ => {}
+            }
+        }
+        let mut out = BTreeSet::new();
+        // Kubernetes' own kinds make no ConfigMap and no Secret but for tokens of ServiceAccounts, which nobody mounts by name here.
+        let theirs =
+            |key: &&ObjectKey| !matches!(key.group(), "" | "apps" | "batch" | "policy" | "networking.istio.io" | "security.istio.io");
+        self.standing.iter().filter(|(key, _)| theirs(key)).for_each(|(_, standing)| texts(&standing.declared, &mut out));
+        out
     }
 
     /// Waits until the Deployments that istiod made for Gateways, and their pods, are gone.

@@ -1,5 +1,6 @@
 //! Waiting for what takes time after it was accepted.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use gateproof_core::names::{Namespaced, ObjectKey};
@@ -13,6 +14,7 @@ use serde_json::json;
 use tokio::time::timeout;
 
 use super::ApplyError;
+use super::hopeless::{self, Images};
 
 /// Every replica is of the newest template and available, and no older one is left.
 /// Source: `kubectl rollout status` (kubectl `pkg/polymorphichelpers/rollout_status.go`).
@@ -28,11 +30,36 @@ fn rolled_out() -> impl Condition<Deployment> {
     }
 }
 
-pub(super) async fn deployment(client: &Client, key: &ObjectKey, limit: Duration) -> Result<(), ApplyError> {
+/// How it is found out early that a roll-out cannot end.
+pub(super) struct Hope<'a> {
+    /// How long what is missing may take to come by itself, and how often is looked.
+    pub(super) look: Duration,
+    pub(super) images: Images,
+    /// Every text of the objects that stand and run no pods: a controller may make what one of them names.
+    pub(super) named: &'a BTreeSet<String>,
+}
+
+pub(super) async fn deployment(client: &Client, key: &ObjectKey, limit: Duration, hope: Option<&Hope<'_>>) -> Result<(), ApplyError> {
     let namespace = key.namespace.as_deref().unwrap_or("default");
     let api: Api<Deployment> = Api::namespaced(client.clone(), namespace);
-    if timeout(limit, await_condition(api, &key.name, rolled_out())).await.is_ok_and(|r| r.is_ok()) {
-        return Ok(());
+    let rolled_out = timeout(limit, await_condition(api, &key.name, rolled_out()));
+    let hopeless = async {
+        let Some(hope) = hope else { return std::future::pending().await };
+        // Twice in a row, so that what was on its way at the first look is there at the second.
+        let mut before = None;
+        loop {
+            tokio::time::sleep(hope.look).await;
+            // Who cannot be asked leaves hope.
+            let now = hopeless::why(client, namespace, &key.name, hope.images, hope.named).await.unwrap_or_default();
+            match now {
+                Some(why) if before.as_ref() == Some(&why) => return why,
+                now => before = now,
+            }
+        }
+    };
+    tokio::select! {
+        ended = rolled_out => if ended.is_ok_and(|r| r.is_ok()) { return Ok(()) },
+        why = hopeless => return Err(ApplyError::Hopeless { what: format!("roll-out of {key}"), why }),
     }
     let last = why_not_ready(client, namespace, &key.name).await;
     Err(ApplyError::TimedOut { what: format!("roll-out of {key}"), limit, last })
@@ -110,7 +137,7 @@ pub(super) async fn renewed(client: &Client, workload: &Namespaced, limit: Durat
 
 async fn only_pods(client: &Client, workload: &Namespaced, replicas: u32, limit: Duration) -> Result<(), ApplyError> {
     let key = deployment_key(workload);
-    deployment(client, &key, limit).await?;
+    deployment(client, &key, limit, None).await?;
     // The Deployment's status forgets a terminating pod; its proxy still answers.
     let api: Api<Deployment> = Api::namespaced(client.clone(), &workload.namespace);
     let selector = pod_selector(&api, &workload.name).await;

@@ -43,7 +43,11 @@ pub(super) fn catalogue_with(root: &Path, overrides: &ValueOverrides) -> Result<
         eprintln!("{}\n", mistake.render(colour));
     }
     if mistakes > 0 {
-        eprintln!("{mistakes} mistakes in {} of {} scenarios", catalogue.broken.len(), catalogue.broken.len() + catalogue.scenarios.len());
+        let all = catalogue.broken.len() + catalogue.scenarios.len();
+        // Where no scenario was found there is nothing to count.
+        if all > 0 {
+            eprintln!("{} in {} of {}", counted(mistakes, "mistake"), catalogue.broken.len(), counted(all, "scenario"));
+        }
         return Err(EXIT_INPUT);
     }
     if catalogue.scenarios.is_empty() {
@@ -51,6 +55,11 @@ pub(super) fn catalogue_with(root: &Path, overrides: &ValueOverrides) -> Result<
         return Err(EXIT_INPUT);
     }
     Ok(catalogue)
+}
+
+/// So many of something.
+fn counted(n: usize, what: &str) -> String {
+    format!("{n} {what}{}", if n == 1 { "" } else { "s" })
 }
 
 /// A plan of the checks that some filter hits.

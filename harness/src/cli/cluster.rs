@@ -51,7 +51,7 @@ fn fail(error: &ProviderError) -> u8 {
 }
 
 fn name(common: &Common) -> String {
-    common.cluster.clone().unwrap_or_else(|| provider::ProviderOptions::new(&common.kind_dir).cluster_name)
+    common.cluster.clone().unwrap_or_else(|| provider::ProviderOptions::new("kind").cluster_name)
 }
 
 /// Brings up a kept cluster.

@@ -40,6 +40,9 @@ pub(super) fn docs(root: &Path, flags: &DocsFlags) -> u8 {
                 return Err(super::EXIT_RED);
             }
         } else {
+            if let Some(folder) = out.parent() {
+                std::fs::create_dir_all(folder).map_err(|e| failed("make the folder of", e))?;
+            }
             std::fs::write(out, page).map_err(|e| failed("write", e))?;
             eprintln!("{}", out.display());
         }

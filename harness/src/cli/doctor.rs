@@ -11,7 +11,7 @@ use crate::run::needs::needs;
 
 /// Looks as the flags say.
 pub(super) fn run(common: &super::Common, flags: &super::provide::ProviderFlags) -> u8 {
-    let mut options = ProviderOptions::new(&common.kind_dir);
+    let mut options = ProviderOptions { kind: common.kind(), ..ProviderOptions::new("kind") };
     options.bundle = flags.bundle.clone().or_else(ProviderOptions::bundle_from_environment);
     match flags.choice(false) {
         Ok(choice) => options.choice = choice.unwrap_or(options.choice),
@@ -51,7 +51,7 @@ pub(super) fn doctor(scenarios: &std::path::Path, overrides: &ValueOverrides, op
 }
 
 async fn kind(options: &ProviderOptions) -> Result<bool, ProviderError> {
-    let settings = provider::Settings::read(&options.kind_dir)?;
+    let settings = provider::Settings::read(&options.kind)?;
     let bundle = options.bundle.as_deref().map(provider::Bundle::read).transpose()?;
     let mut rows = match provider::kind::look().await {
         Ok(rows) => rows,
@@ -61,8 +61,7 @@ async fn kind(options: &ProviderOptions) -> Result<bool, ProviderError> {
     let dirs: Vec<_> = bundle.map(|b| b.bin).into_iter().chain(std::env::split_paths(&path)).collect();
     for tool in ["kind", "helm", "istioctl"] {
         let found = dirs.iter().map(|dir| dir.join(tool)).find(|p| p.is_file());
-        let pinned = settings.tools.get(tool).map_or("unknown", |t| t.version.as_str());
-        let observed = found.map_or_else(|| format!("not here; {pinned} is fetched when it is needed"), |p| p.display().to_string());
+        let observed = found.map_or_else(|| provider::kind::not_here(tool, &settings), |p| p.display().to_string());
         rows.push(PreflightRecord { what: tool.to_owned(), observed, ok: true });
     }
     println!("provider kind\n");

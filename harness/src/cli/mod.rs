@@ -19,7 +19,7 @@ mod rounds;
 mod run;
 mod watch;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
@@ -28,7 +28,9 @@ use gateproof_core::scenario::ValueOverrides;
 pub use progress::Lines;
 pub use run::exit_of;
 
+use crate::provider::KindFiles;
 use crate::run::choose::values_of_the_environment;
+use crate::run::word;
 
 /// All passed.
 pub const EXIT_GREEN: u8 = 0;
@@ -63,9 +65,9 @@ struct Common {
     /// The folder with the scenarios
     #[arg(long, global = true, env = "GATEPROOF_SCENARIOS", default_value = "scenarios")]
     scenarios: PathBuf,
-    /// The folder that declares versions, gateways and Helm values
-    #[arg(long, global = true, default_value = "kind")]
-    kind_dir: PathBuf,
+    /// The folder that declares versions, gateways and Helm values; without it `kind` where that is there, else what is built in
+    #[arg(long, global = true, env = "GATEPROOF_KIND_DIR")]
+    kind_dir: Option<PathBuf>,
     /// The name of the cluster that is made or reused
     #[arg(long, global = true, env = "GATEPROOF_CLUSTER")]
     cluster: Option<String>,
@@ -75,6 +77,26 @@ struct Common {
 }
 
 impl Common {
+    /// What declares versions, gateways and Helm values.
+    fn kind(&self) -> KindFiles {
+        KindFiles::find(self.kind_dir.as_deref(), Path::new(""))
+    }
+
+    /// The flags that another command has to be given to mean the same scenarios, with a blank before each.
+    fn again(&self) -> String {
+        let mut out = String::new();
+        if self.scenarios != Path::new("scenarios") {
+            out.push_str(&format!(" --scenarios {}", word(&self.scenarios.display().to_string())));
+        }
+        if let Some(dir) = &self.kind_dir {
+            out.push_str(&format!(" --kind-dir {}", word(&dir.display().to_string())));
+        }
+        if let Some(cluster) = &self.cluster {
+            out.push_str(&format!(" --cluster {}", word(cluster)));
+        }
+        out
+    }
+
     /// The values that the environment and the flags give.
     fn overrides(&self) -> Result<ValueOverrides, u8> {
         let mut overrides = values_of_the_environment();
@@ -231,5 +253,19 @@ mod tests {
     #[test]
     fn the_arguments_of_every_command_fit_together() {
         super::Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn another_command_is_given_the_flags_that_say_where_things_are() {
+        use std::path::PathBuf;
+        let plain = super::Common { scenarios: PathBuf::from("scenarios"), kind_dir: None, cluster: None, values: Vec::new() };
+        assert_eq!(plain.again(), "");
+        let own = super::Common {
+            scenarios: PathBuf::from("my tests"),
+            kind_dir: Some(PathBuf::from("k")),
+            cluster: Some("c".to_owned()),
+            values: Vec::new(),
+        };
+        assert_eq!(own.again(), " --scenarios 'my tests' --kind-dir k --cluster c");
     }
 }

@@ -67,8 +67,9 @@ pub(super) fn new(common: &Common, flags: &NewFlags) -> u8 {
         let host = HostName::new(host).map_err(|e| wrong(e.to_string()))?;
         let files = if flags.egress { template::egress(&id, &host) } else { template::ingress(&id, &host) };
         put(&common.scenarios, &id, files)?;
-        println!("gateproof run {id} --provider embedded    # at once, without a cluster");
-        println!("gateproof run {id} --keep                 # on kind, which stays for the next time");
+        let again = common.again();
+        println!("gateproof run {id}{again} --provider embedded    # at once, without a cluster");
+        println!("gateproof run {id}{again} --keep                 # on kind, which stays for the next time");
         Ok(EXIT_GREEN)
     };
     answer().unwrap_or_else(|code| code)

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use anstream::{eprintln, println};
 use futures::future::join_all;
 use gateproof_core::parity::{ProvedRun, compare_proofs, proofs_table};
-use gateproof_core::plan::Plan;
+use gateproof_core::plan::{Plan, mutations};
 
 use super::asked::{catalogue, not_expired, selected};
 use super::run::{ProvideFlags, exit_of, on_our_own, options};
@@ -47,6 +47,12 @@ pub(super) fn prove(common: &Common, flags: &ProveFlags) -> u8 {
         let catalogue = catalogue(common)?;
         not_expired(&catalogue)?;
         let plan = selected(&catalogue, &flags.filters)?;
+        if let Some(part) = &flags.only
+            && !plan.scenarios.iter().any(|p| mutations(&p.scenario).iter().any(|m| m.id.contains(part.as_str())))
+        {
+            eprintln!("error: no mutation of these scenarios has `{part}` in its id; without --only the table has every id");
+            return Err(EXIT_INPUT);
+        }
         let scratch = std::env::temp_dir().join(format!("gateproof-prove-{}", std::process::id()));
         let options = on_our_own(options(common, &flags.provide, &scratch)?)?;
         let against = flags.against.as_deref().map(read).transpose()?;

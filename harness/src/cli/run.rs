@@ -16,7 +16,7 @@ use super::{Common, EXIT_CLUSTER, EXIT_GREEN, EXIT_INPUT, EXIT_INTERRUPTED, EXIT
 use crate::provider::Choice;
 use crate::run::choose::Environment;
 use crate::run::drive::{Ended, drive};
-use crate::run::{SessionError, SessionOptions};
+use crate::run::{SessionError, SessionOptions, word};
 
 /// Flags of `run`.
 #[derive(Debug, Clone, clap::Args)]
@@ -78,12 +78,12 @@ pub(super) struct ProvideFlags {
 /// What the flags and the environment ask for.
 pub(super) fn options(common: &Common, flags: &ProvideFlags, reports: &Path) -> Result<SessionOptions, u8> {
     let environment = Environment { root: PathBuf::from(".") };
-    let invoked = std::env::args().collect::<Vec<_>>().join(" ");
-    let mut options = environment.session(&gateproof_core::outcome::redact(&invoked)).map_err(|error| {
+    let invoked = std::env::args().map(|arg| word(&arg)).collect::<Vec<_>>().join(" ");
+    let mut options = environment.session(&invoked).map_err(|error| {
         eprintln!("error: {error}");
         EXIT_INPUT
     })?;
-    options.provider.kind_dir.clone_from(&common.kind_dir);
+    options.provider.kind = common.kind();
     options.provider.keep |= flags.keep;
     if let Some(name) = &common.cluster {
         options.provider.cluster_name.clone_from(name);

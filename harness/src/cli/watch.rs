@@ -88,7 +88,7 @@ async fn cycles(options: &SessionOptions, from: (&Path, &ValueOverrides), flags:
         let began = Instant::now();
         match cycle(options, from, &flags.filters, touched.as_ref()).await {
             Ok(Cycle::Interrupted) => return,
-            Ok(cycle) => tell(&cycle, touched.as_ref(), began.elapsed(), flags.reports.is_some()),
+            Ok(cycle) => tell(&cycle, root, touched.as_ref(), began.elapsed(), flags.reports.is_some()),
             Err(error) => eprintln!("error: {error}"),
         }
         let Some(files) = unless_interrupted(saved(root, before)).await else { return };
@@ -200,9 +200,14 @@ pub(super) async fn cycle(
     })
 }
 
-fn tell(cycle: &Cycle, files: Option<&BTreeSet<PathBuf>>, took: Duration, kept: bool) {
+/// Files by their paths below the scenarios folder: every scenario has a file of the same name.
+fn below(root: &Path, files: Option<&BTreeSet<PathBuf>>) -> Vec<String> {
+    files.into_iter().flatten().map(|f| f.strip_prefix(root).unwrap_or(f).display().to_string()).collect()
+}
+
+fn tell(cycle: &Cycle, root: &Path, files: Option<&BTreeSet<PathBuf>>, took: Duration, kept: bool) {
     let now = jiff::Zoned::now().strftime("%H:%M:%S").to_string();
-    let names: Vec<String> = files.into_iter().flatten().filter_map(|f| Some(f.file_name()?.to_string_lossy().into_owned())).collect();
+    let names = below(root, files);
     let what = if names.is_empty() { String::new() } else { format!("{} saved: ", names.join(", ")) };
     match cycle {
         Cycle::Nothing => println!("{now}  {what}no selected check is touched"),
@@ -213,7 +218,7 @@ fn tell(cycle: &Cycle, files: Option<&BTreeSet<PathBuf>>, took: Duration, kept: 
         Cycle::Ran(record) => {
             let tally = Tally::of(record.scenarios.iter().flat_map(|s| &s.checks));
             if !tally.is_green() || tally.flaky > 0 || kept {
-                print_red(record);
+                print_red(record, kept);
             }
             let ids: Vec<&str> = record.scenarios.iter().map(|s| s.id.as_str()).collect();
             println!("{now}  {what}{} in {:.2} s: {}", words(tally), took.as_secs_f64(), ids.join(", "));
@@ -222,8 +227,10 @@ fn tell(cycle: &Cycle, files: Option<&BTreeSet<PathBuf>>, took: Duration, kept: 
     }
 }
 
-fn print_red(record: &RunRecord) {
-    println!("{}", summary(record, None).trim_end());
+fn print_red(record: &RunRecord, kept: bool) {
+    // Without --reports no folder is left in which diagnostics could be looked at.
+    let shown = if kept { record.clone() } else { RunRecord { diagnostics: None, ..record.clone() } };
+    println!("{}", summary(&shown, None).trim_end());
 }
 
 fn words(tally: Tally) -> String {
@@ -276,6 +283,13 @@ mod tests {
         let all = ids(&["00-sample-apps/sleep.yaml"]);
         assert!(all.contains(&"10-ingress".to_owned()) && all.contains(&"20-egress".to_owned()), "{all:?}");
         assert_eq!(ids(&["scenario.schema.json", "../README.md"]), Vec::<String>::new());
+    }
+
+    #[test]
+    fn a_saved_file_is_named_with_its_folder() {
+        let files = BTreeSet::from([PathBuf::from("/r/30-shop/scenario.yaml")]);
+        assert_eq!(below(Path::new("/r"), Some(&files)), ["30-shop/scenario.yaml"]);
+        assert!(below(Path::new("/r"), None).is_empty());
     }
 
     #[test]

@@ -79,7 +79,15 @@ pub(crate) async fn install(tools: &Tools, kubeconfig: &Path, release: &Release<
 
 /// Writes values beside the cluster's state.
 pub(crate) fn write_values(dir: &Path, name: &str, values: &Value) -> Result<PathBuf, ProviderError> {
-    let file = dir.join(format!("values-{name}.json"));
-    std::fs::write(&file, values.to_string()).map_err(ProviderError::io(format!("write {}", file.display())))?;
+    write(dir.join(format!("values-{name}.json")), &values.to_string())
+}
+
+/// The same of values as they are written in `kind/`, which may be built in.
+pub(crate) fn write_text(dir: &Path, name: &str, values: &str) -> Result<PathBuf, ProviderError> {
+    write(dir.join(format!("values-{name}.yaml")), values)
+}
+
+fn write(file: PathBuf, text: &str) -> Result<PathBuf, ProviderError> {
+    std::fs::write(&file, text).map_err(ProviderError::io(format!("write {}", file.display())))?;
     Ok(file)
 }

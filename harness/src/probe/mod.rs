@@ -94,7 +94,7 @@ pub struct RunSecrets {
 const LOG_SETTLE: Duration = Duration::from_millis(300);
 
 /// The namespace and name of the ConfigMap with the run's CAs, for commands printed in reports.
-pub const RUN_CONFIG_MAP: &str = "gateproof-run";
+pub const RUN_CONFIG_MAP: &str = gateproof_core::scenario::RUN_CONFIG_MAP;
 
 /// A gateway's entrances from outside: (gateway, service port) → address.
 pub type Entrances = BTreeMap<(Namespaced, u16), SocketAddr>;

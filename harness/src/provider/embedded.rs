@@ -15,7 +15,7 @@ use gateproof_mesh::net::{Caller, Host};
 use gateproof_mesh::{Mesh, MeshError, Options, OutsideServer};
 use serde_json::Value;
 
-use super::settings::read_yaml;
+use super::settings::parse;
 use super::{
     Analyst, Choice, Cluster, ClusterNeeds, Dialled, Dialler, Entrance, ImageMap, Internet, Pace, Progress, ProviderError, ProviderOptions,
     Settings, step,
@@ -75,10 +75,10 @@ pub(crate) async fn up(options: &ProviderOptions, needs: &ClusterNeeds, progress
             seen: "the simulated mesh is made anew in each process: there is nothing deployed in it to verify".to_owned(),
         });
     }
-    let settings = Settings::read(&options.kind_dir)?;
+    let settings = Settings::read(&options.kind)?;
     let all = gateways::merge(&settings.gateways, &needs.gateways)?;
     let istio = options.istio.as_deref().unwrap_or(&settings.istio);
-    let values: Value = read_yaml(&settings.values_file("istiod"))?;
+    let values: Value = parse(&settings.files.shown("values/istiod.yaml"), settings.values_of("istiod"))?;
     let mesh = Options {
         istio_version: format!("{istio}-simulated"),
         kubernetes_version: format!("v{}", settings.kubernetes.trim_start_matches('v')),
@@ -114,11 +114,8 @@ pub(crate) async fn up(options: &ProviderOptions, needs: &ClusterNeeds, progress
             served_by: "a simulated httpbin".to_owned(),
         });
     }
-    let version = |what: &str, observed: &str, declared: Option<&str>| VersionRecord {
-        what: what.to_owned(),
-        observed: observed.to_owned(),
-        declared: declared.map(str::to_owned),
-    };
+    // What is simulated is simulated after what is declared: there is nothing that could differ.
+    let version = |what: &str, observed: &str| VersionRecord { what: what.to_owned(), observed: observed.to_owned(), declared: None };
     let analysed = mesh.clone();
     let cluster = Cluster {
         name: "embedded".to_owned(),
@@ -132,8 +129,8 @@ pub(crate) async fn up(options: &ProviderOptions, needs: &ClusterNeeds, progress
             origin: "made in this process for this run".to_owned(),
         },
         versions: vec![
-            version("Kubernetes", &format!("{} (simulated)", mesh.kubernetes_version()), Some(&settings.kubernetes)),
-            version("Istio control plane", mesh.istio_version(), Some(istio)),
+            version("Kubernetes", &format!("{} (simulated)", mesh.kubernetes_version())),
+            version("Istio control plane", mesh.istio_version()),
         ],
         gateways: records(&mesh, &all),
         outside,
@@ -157,7 +154,7 @@ pub(crate) async fn up(options: &ProviderOptions, needs: &ClusterNeeds, progress
 impl Lease {
     /// Adds gateways that are needed.
     pub(crate) async fn extend(&mut self, options: &ProviderOptions, needs: &ClusterNeeds) -> Result<(), ProviderError> {
-        let settings = Settings::read(&options.kind_dir)?;
+        let settings = Settings::read(&options.kind)?;
         let own: Vec<Gateway> = settings.gateways.into_iter().chain(self.all.iter().cloned()).collect();
         let all = gateways::merge(&own, &needs.gateways)?;
         let new: Vec<Gateway> = all.iter().filter(|g| !self.all.contains(g)).cloned().collect();

@@ -8,6 +8,7 @@ mod embedded;
 mod error;
 mod existing;
 pub mod kind;
+mod kind_files;
 mod lease;
 mod pace;
 mod settings;
@@ -31,6 +32,7 @@ pub use existing::ExistingOptions;
 pub(crate) use existing::{access, look as look_at_existing};
 pub(crate) use kind::state_root;
 pub use kind::{cleanup_blocking, delete};
+pub use kind_files::{KIND_DIR_VARIABLE, KindFiles};
 pub use lease::{Lease, up};
 pub use pace::Pace;
 pub use settings::Settings;
@@ -112,8 +114,8 @@ pub struct ProviderOptions {
     pub reuse_only: bool,
     /// A folder that replaces the internet; see [`ProviderOptions::bundle_from_environment`].
     pub bundle: Option<PathBuf>,
-    /// The repository's `kind/`.
-    pub kind_dir: PathBuf,
+    /// Versions, gateways and Helm values: the repository's `kind/`, or what is built in.
+    pub kind: KindFiles,
     /// Who answers for the hosts outside the mesh.
     pub internet: Internet,
     /// Whether the Gateway API's resource definitions are installed.
@@ -127,7 +129,7 @@ pub struct ProviderOptions {
 }
 
 impl ProviderOptions {
-    /// The defaults for a `kind/` folder.
+    /// The defaults for a `kind/` folder; [`ProviderOptions::kind`] takes what is built in as well.
     #[must_use]
     pub fn new(kind_dir: impl Into<PathBuf>) -> Self {
         Self {
@@ -136,7 +138,7 @@ impl ProviderOptions {
             keep: false,
             reuse_only: false,
             bundle: None,
-            kind_dir: kind_dir.into(),
+            kind: KindFiles::Folder(kind_dir.into()),
             internet: Internet::StandIns,
             gateway_api: true,
             istio: None,

@@ -1,7 +1,7 @@
 //! `kind/` as data: versions, gateways, values, the cluster's template.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use gateproof_core::names::Namespaced;
 use gateproof_core::scenario::{Gateway, GatewayService};
@@ -9,13 +9,13 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use super::ProviderError;
+use super::{KindFiles, ProviderError};
 
 /// What `kind/` declares.
 #[derive(Debug, Clone)]
 pub struct Settings {
-    /// The folder.
-    pub dir: PathBuf,
+    /// Where it was read.
+    pub files: KindFiles,
     /// Kubernetes' version.
     pub kubernetes: String,
     /// The node image, with its digest.
@@ -34,6 +34,8 @@ pub struct Settings {
     pub gateways: Vec<Gateway>,
     /// kind's configuration.
     pub cluster: Value,
+    /// By chart, the text of the file with its values.
+    pub values: BTreeMap<String, String>,
 }
 
 /// Where a command line tool is downloaded from.
@@ -108,18 +110,21 @@ struct RawNodePort {
 }
 
 impl Settings {
-    /// Reads the folder.
+    /// Reads the files.
     ///
     /// # Errors
     /// When a file cannot be read, with its line and column.
-    pub fn read(dir: &Path) -> Result<Self, ProviderError> {
-        let versions: RawVersions = read_yaml(&dir.join("versions.yaml"))?;
-        let gateways: RawGateways = read_yaml(&dir.join("gateways.yaml"))?;
-        for values in ["istiod.yaml", "gateway.yaml"] {
-            let _: Value = read_yaml(&dir.join("values").join(values))?;
+    pub fn read(files: &KindFiles) -> Result<Self, ProviderError> {
+        let versions: RawVersions = part(files, "versions.yaml")?;
+        let gateways: RawGateways = part(files, "gateways.yaml")?;
+        let mut values = BTreeMap::new();
+        for chart in ["istiod", "gateway"] {
+            let name = format!("values/{chart}.yaml");
+            let _: Value = part(files, &name)?;
+            values.insert(chart.to_owned(), files.text(&name)?.into_owned());
         }
         Ok(Self {
-            dir: dir.to_owned(),
+            files: files.clone(),
             kubernetes: versions.kubernetes.version,
             node_image: versions.kubernetes.node_image,
             istio: versions.istio.version,
@@ -128,15 +133,21 @@ impl Settings {
             images: versions.images,
             gateway_api: versions.gateway_api,
             gateways: gateways.gateways.into_iter().map(Gateway::from).collect(),
-            cluster: read_yaml(&dir.join("cluster.yaml"))?,
+            cluster: part(files, "cluster.yaml")?,
+            values,
         })
     }
 
-    /// The file with the values of a chart.
+    /// The text of the file with the values of a chart; empty for a chart that has none.
     #[must_use]
-    pub fn values_file(&self, chart: &str) -> PathBuf {
-        self.dir.join("values").join(format!("{chart}.yaml"))
+    pub fn values_of(&self, chart: &str) -> &str {
+        self.values.get(chart).map_or("", String::as_str)
     }
+}
+
+/// One of the files, read as YAML.
+fn part<T: DeserializeOwned>(files: &KindFiles, name: &str) -> Result<T, ProviderError> {
+    parse(&files.shown(name), &files.text(name)?)
 }
 
 impl From<RawGateway> for Gateway {
@@ -148,9 +159,14 @@ impl From<RawGateway> for Gateway {
 
 /// Reads one YAML file; an error carries its line, column and an excerpt.
 pub(crate) fn read_yaml<T: DeserializeOwned>(file: &Path) -> Result<T, ProviderError> {
-    let wrong = |why: String| ProviderError::Settings { file: file.display().to_string(), why };
-    let text = std::fs::read_to_string(file).map_err(|e| wrong(e.to_string()))?;
-    serde_saphyr::from_str(&text).map_err(|e| wrong(e.to_string()))
+    let shown = file.display().to_string();
+    let text = std::fs::read_to_string(file).map_err(|e| ProviderError::Settings { file: shown.clone(), why: e.to_string() })?;
+    parse(&shown, &text)
+}
+
+/// The same of a text.
+pub(crate) fn parse<T: DeserializeOwned>(shown: &str, text: &str) -> Result<T, ProviderError> {
+    serde_saphyr::from_str(text).map_err(|e| ProviderError::Settings { file: shown.to_owned(), why: e.to_string() })
 }
 
 #[cfg(test)]
@@ -158,8 +174,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_committed_folder_is_read() {
-        let settings = Settings::read(&Path::new(env!("CARGO_MANIFEST_DIR")).join("../kind")).unwrap();
+    fn what_is_built_in_is_read() {
+        let settings = Settings::read(&KindFiles::BuiltIn).unwrap();
         assert!(settings.node_image.contains("@sha256:"), "pinned by digest");
         assert_eq!(settings.gateways.len(), 2);
         assert_eq!(settings.gateways[0].service, GatewayService::NodePort { http: 31080, https: 31443 });

@@ -21,7 +21,7 @@ async fn kind_is_possible(options: &ProviderOptions) -> Result<(), String> {
     if let Some(bundle) = &options.bundle {
         return Bundle::read(bundle).map(|_| ()).map_err(|e| e.to_string());
     }
-    let settings = Settings::read(&options.kind_dir).map_err(|e| e.to_string())?;
+    let settings = Settings::read(&options.kind).map_err(|e| e.to_string())?;
     let image = options.node_image.as_deref().unwrap_or(&settings.node_image);
     kind::has_or_can_have(image).await
 }

@@ -4,11 +4,13 @@ use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use gateproof_core::scenario::{ClusterValues, Mistake, ValueOverrides};
+use gateproof_core::outcome::redact;
+use gateproof_core::scenario::{ClusterValues, Mistake, VALUE_VARIABLE, ValueOverrides};
 
 use super::check::Attempts;
+use super::reproduce::word;
 use super::session::SessionOptions;
-use crate::provider::{Choice, ExistingOptions, Internet, ProviderOptions};
+use crate::provider::{Choice, ExistingOptions, Internet, KIND_DIR_VARIABLE, KindFiles, ProviderOptions};
 
 /// Settings that `cargo test` cannot pass as flags: each has a variable of the environment.
 #[derive(Debug, Clone)]
@@ -48,6 +50,29 @@ pub fn values_of_the_environment() -> ValueOverrides {
     )
 }
 
+/// Variables that change what a run asks or where; where its report goes, and which folder replaces the internet, do not.
+const TELLING: [&str; 11] = [
+    "GATEPROOF_ALLOW_MESH_CHANGES",
+    "GATEPROOF_CLUSTER",
+    "GATEPROOF_CLUSTER_VALUES",
+    "GATEPROOF_CONTEXT",
+    "GATEPROOF_INTERNET",
+    "GATEPROOF_KEEP",
+    KIND_DIR_VARIABLE,
+    "GATEPROOF_PARALLEL",
+    "GATEPROOF_PROVIDER",
+    "GATEPROOF_SCENARIOS",
+    "GATEPROOF_VERIFY_ONLY",
+];
+
+/// Those of these variables without which the command line would mean another run, each with a blank after it, by name.
+fn variables_before(variables: impl Iterator<Item = (String, String)>) -> String {
+    let telling = |name: &str| TELLING.contains(&name) || name.starts_with(VALUE_VARIABLE);
+    let mut found: Vec<(String, String)> = variables.filter(|(name, value)| telling(name) && !value.is_empty()).collect();
+    found.sort();
+    found.iter().map(|(name, value)| format!("{name}={} ", word(value))).collect()
+}
+
 impl Environment {
     /// The folder with the scenarios (`GATEPROOF_SCENARIOS`).
     #[must_use]
@@ -56,7 +81,7 @@ impl Environment {
     }
 
     /// What a run is asked to be, by `GATEPROOF_PROVIDER`, `GATEPROOF_KEEP`, `GATEPROOF_BUNDLE` (or `KINDLAB`),
-    /// `GATEPROOF_REPORTS`, `GATEPROOF_CLUSTER`, `GATEPROOF_INTERNET`, `GATEPROOF_PARALLEL` and `GATEPROOF_VERIFY_ONLY`; for an existing cluster
+    /// `GATEPROOF_REPORTS`, `GATEPROOF_KIND_DIR`, `GATEPROOF_CLUSTER`, `GATEPROOF_INTERNET`, `GATEPROOF_PARALLEL` and `GATEPROOF_VERIFY_ONLY`; for an existing cluster
     /// `GATEPROOF_CONTEXT`, `GATEPROOF_CLUSTER_VALUES` and `GATEPROOF_ALLOW_MESH_CHANGES`.
     ///
     /// # Errors
@@ -76,7 +101,9 @@ impl Environment {
                 return Err(BadVariable { name: "GATEPROOF_PROVIDER", value: value.to_owned(), expected }.into());
             }
         };
-        let mut provider = ProviderOptions::new(self.root.join("kind"));
+        let named = text(KIND_DIR_VARIABLE).map(PathBuf::from);
+        let mut provider =
+            ProviderOptions { kind: KindFiles::find(named.as_deref(), &self.root), ..ProviderOptions::new(self.root.join("kind")) };
         provider.keep = flag("GATEPROOF_KEEP")?;
         provider.bundle = ProviderOptions::bundle_from_environment();
         if let Some(name) = text("GATEPROOF_CLUSTER") {
@@ -117,7 +144,7 @@ impl Environment {
             reports: text("GATEPROOF_REPORTS").map_or_else(|| self.root.join("reports"), PathBuf::from),
             provider,
             chosen,
-            invoked: invoked.to_owned(),
+            invoked: redact(&format!("{}{invoked}", variables_before(std::env::vars()))),
             verify_only,
             observe_proxies: false,
             fail_fast: false,
@@ -125,5 +152,23 @@ impl Environment {
             parallel,
             attempts: Attempts { at_most: 3, pause: Duration::from_millis(400) },
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_of_a_report_has_the_variables_that_it_stood_under() {
+        let set = [
+            ("PATH", "/bin"),
+            ("GATEPROOF_VALUE_HOST", "a b"),
+            ("GATEPROOF_SCENARIOS", "mine"),
+            ("GATEPROOF_REPORTS", "elsewhere"),
+            ("GATEPROOF_KEEP", ""),
+        ];
+        let set = set.into_iter().map(|(name, value)| (name.to_owned(), value.to_owned()));
+        assert_eq!(variables_before(set), "GATEPROOF_SCENARIOS=mine GATEPROOF_VALUE_HOST='a b' ");
     }
 }

@@ -19,6 +19,7 @@ use super::check::{self, Attempts};
 use super::diagnostics::{Diagnostics, Red};
 use super::digests;
 use super::event::{Event, Listener, Pause, RedState};
+use super::links;
 use super::look::Look;
 use super::state::Ground;
 use crate::probe::World;
@@ -348,7 +349,7 @@ pub fn blank_scenario(scenario: &Scenario) -> ScenarioRecord {
         mechanism: scenario.mechanism.clone(),
         tags: scenario.tags.clone(),
         needs: scenario.needs.clone(),
-        folder: format!("scenarios/{}", scenario.folder()),
+        folder: links::on_disk(&scenario.dir),
         values: scenario.values.iter().map(ValueRecord::of).collect(),
         manifests: scenario
             .manifests

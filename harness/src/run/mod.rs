@@ -10,9 +10,12 @@ pub mod drive;
 pub mod engine;
 pub mod event;
 mod gateways;
+#[cfg(test)]
+mod hopeless_tests;
 mod lanes;
 #[cfg(test)]
 mod lanes_tests;
+mod links;
 pub mod look;
 pub mod needs;
 #[cfg(unix)]
@@ -32,4 +35,5 @@ mod unreached;
 
 pub use check::Attempts;
 pub use event::{Event, Listener, Pause, RedState};
+pub(crate) use reproduce::word;
 pub use session::{Session, SessionError, SessionOptions};

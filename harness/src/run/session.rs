@@ -18,9 +18,10 @@ use super::diagnostics::Diagnostics;
 use super::engine::Engine;
 use super::event::{Event, Listener, Pause};
 use super::lanes::Lanes;
+use super::links;
 use super::needs::{needs, objects_of};
 use super::reporter::Reporter;
-use super::reproduce::reproduce;
+use super::reproduce::{Calling, On, reproduce};
 use super::secrets;
 use super::state::{Ground, Limits};
 use super::steps::Steps;
@@ -29,7 +30,7 @@ use crate::apply::{Applier, Istiod};
 use crate::kube_ext::{PodHttp, Resources};
 use crate::probe::logs::LogTaps;
 use crate::probe::{Beside, World};
-use crate::provider::{self, Cluster, Lease, Progress, ProviderError, ProviderOptions};
+use crate::provider::{self, Cluster, KindFiles, Lease, Progress, ProviderError, ProviderOptions};
 use crate::sync::{Gate, Mark};
 
 /// What a run is asked to be.
@@ -87,6 +88,8 @@ pub struct Session {
     keep: bool,
     /// What was to be run, for the checks that are not reached.
     plans: Vec<Plan>,
+    /// How the cluster was asked for, for the commands that have the run again.
+    provider: ProviderOptions,
 }
 
 impl Session {
@@ -119,6 +122,10 @@ impl Session {
         let options = &SessionOptions { provider, chosen, ..options.clone() };
         let (version, name) = (env!("CARGO_PKG_VERSION"), options.provider.choice.name());
         listener.on(&Event::Note(format!("gateproof {version} on {name} ({})", options.chosen)));
+        if options.provider.kind == KindFiles::BuiltIn {
+            let text = "versions, gateways and Helm values are those built in; --kind-dir or GATEPROOF_KIND_DIR names a folder with others";
+            listener.on(&Event::Note(text.to_owned()));
+        }
         let started = Timestamp::now();
         let steps = Arc::new(Steps::new(listener.clone()));
         let lease = provider::up(&options.provider, &needs(plan, all), &*steps).await?;
@@ -126,7 +133,8 @@ impl Session {
             Ok((engine, record, reporter)) => {
                 let keep = options.provider.keep;
                 let lanes = Lanes::new(lanes(options, &lease, &steps));
-                Ok(Self { lease, engine, lanes, record, reporter, steps, keep, plans: vec![plan.clone()] })
+                let provider = options.provider.clone();
+                Ok(Self { lease, engine, lanes, record, reporter, steps, keep, plans: vec![plan.clone()], provider })
             }
             Err(error) => {
                 let _ = lease.down(&*steps).await;
@@ -200,6 +208,9 @@ impl Session {
         let homes = gateways.iter().chain(plan.gateways.iter().map(|g| &g.at)).map(|at| at.namespace.clone());
         let kept: BTreeSet<String> = homes.chain([mesh.root_namespace.clone(), "default".to_owned()]).collect();
         let mut applier = Applier::new(client.clone(), resources, cluster.images.clone(), kept.iter().cloned().collect());
+        if cluster.record.name == "embedded" {
+            applier = applier.with_these_images_only();
+        }
         if mesh.ours {
             applier = applier.leaving_namespaces();
         } else {
@@ -256,6 +267,7 @@ impl Session {
             steps: Vec::new(),
             scenarios: Vec::new(),
             reproduce: Vec::new(),
+            again: None,
             diagnostics: None,
             ended_early: None,
         };
@@ -284,6 +296,7 @@ impl Session {
             let copy = || {
                 let mut record = record.clone();
                 steps.write_into(&mut record);
+                links::from_reports(&mut record, reporter.dir());
                 record
             };
             let steps = steps.clone();
@@ -338,6 +351,7 @@ impl Session {
     /// Writes what there is of the report, now.
     pub fn save(&mut self) {
         self.steps.write_into(&mut self.record);
+        links::from_reports(&mut self.record, self.reporter.dir());
         if let Err(error) = self.reporter.write(&self.record) {
             self.steps.warn(&format!("the report could not be saved: {error}"));
         }
@@ -404,7 +418,15 @@ impl Session {
                 self.record.ended_early.get_or_insert(text);
             }
         }
-        self.record.reproduce = reproduce(&self.record.scenarios, self.lease.mesh.context.as_deref());
+        links::from_reports(&mut self.record, self.reporter.dir());
+        let calling = Calling::of(&self.provider, &self.plans);
+        let on = match self.lease.mesh.context.as_deref() {
+            Some(context) => On::Existing(context),
+            None if self.is_simulated() => On::Embedded,
+            None => On::Kind,
+        };
+        self.record.again = (on == On::Embedded).then(|| calling.again(&self.record.scenarios, &self.plans));
+        self.record.reproduce = reproduce(&self.record.scenarios, &self.plans, &calling, on);
         let down = self.lease.down(&*self.steps).await;
         self.steps.write_into(&mut self.record);
         self.record.finished = Some(Timestamp::now().to_string());

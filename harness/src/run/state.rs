@@ -412,7 +412,7 @@ impl Ground {
                 record.applied.extend(batch.iter().map(|(key, _)| key.to_string()));
                 let (crds, rest): (Vec<_>, Vec<_>) =
                     batch.into_iter().map(|(key, _)| key).partition(|k| k.kind == "CustomResourceDefinition");
-                self.applier.until_ready(&crds, self.limits.ready).await?;
+                self.applier.until_ready(&crds, self.limits.ready, pace).await?;
                 waiting.extend(rest);
             }
         }
@@ -430,7 +430,7 @@ impl Ground {
         let declared = desired.keys().filter(|k| k.kind == "Deployment").cloned();
         let deployed = desired.values().filter_map(|(object, _)| deployment_of(object));
         let due: Vec<ObjectKey> = declared.chain(deployed).filter(|key| !self.rolled_out.contains(key)).collect();
-        self.applier.until_ready(&due, self.limits.ready).await?;
+        self.applier.until_ready(&due, self.limits.ready, pace).await?;
         let brought = Brought { rolled_out: !due.is_empty(), unnoticed: !unnoticed.is_empty() };
         self.rolled_out.extend(due);
         Ok(brought)

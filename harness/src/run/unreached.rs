@@ -58,6 +58,7 @@ mod tests {
             steps: vec![],
             scenarios: vec![],
             reproduce: vec![],
+            again: None,
             diagnostics: None,
             ended_early: Some("interrupted by a signal".to_owned()),
         }

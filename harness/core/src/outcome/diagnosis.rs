@@ -34,7 +34,7 @@ pub fn diagnose_not_reached(words: &str) -> Vec<String> {
         Layer::Api
     } else if has(&["the proxies do not have the configuration"]) {
         Layer::Proxy
-    } else if has(&["not within", "not ready"]) {
+    } else if has(&["not within", "not ready", "roll-out of"]) {
         Layer::Endpoints
     } else {
         return Vec::new();

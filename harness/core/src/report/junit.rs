@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 
+use super::again::with_commands;
 use super::record::{AttemptRecord, CheckRecord, RunRecord, ScenarioRecord, Tally};
 use super::text::{clean, joined};
 use super::verdict::{self, Verdict};
@@ -11,6 +12,7 @@ use crate::outcome::Outcome;
 /// other than a check (it did not end, nothing was asked) has a suite `run` with an error.
 #[must_use]
 pub fn junit(record: &RunRecord) -> String {
+    let record = &*with_commands(record);
     let tally = verdict::tally(record);
     let trouble = trouble(record);
     let extra = usize::from(trouble.is_some());

@@ -3,6 +3,7 @@
 //! Every text of a record reaches a page through the functions of `text`, and each of them takes
 //! secrets out first. A renderer that formats a field of the record by itself is a mistake.
 
+mod again;
 mod catalogue_page;
 mod diff;
 mod drift;

@@ -47,6 +47,9 @@ pub struct RunRecord {
     pub scenarios: Vec<ScenarioRecord>,
     /// Commands that make the same cluster and apply the same manifests from scratch.
     pub reproduce: Vec<String>,
+    /// How a check is asked again where the mesh ended with the run; None where the checks' own commands do.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub again: Option<AgainRecord>,
     /// Folder with diagnostics of what failed, relative to the report; None when nothing was collected.
     pub diagnostics: Option<String>,
     /// Why the run ended early: interrupted, cluster lost, …
@@ -77,6 +80,15 @@ pub struct VersionRecord {
     pub observed: String,
     /// As declared in `kind/`, where it is.
     pub declared: Option<String>,
+}
+
+/// See [`RunRecord::again`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct AgainRecord {
+    /// The command line that runs what is named after it: a check as `SCENARIO::CHECK`.
+    pub run: String,
+    /// The command line that brings a kept cluster into the state that is named after it: `SCENARIO STATE`.
+    pub hold: String,
 }
 
 /// One host outside the mesh.
@@ -138,7 +150,7 @@ pub struct ScenarioRecord {
     pub tags: Vec<String>,
     /// Scenarios that stood beneath it.
     pub needs: Vec<ScenarioId>,
-    /// Its folder, relative to the repository's root.
+    /// Its folder, relative to the one that the folder of the reports lies in: a report's links begin with `../` and this.
     pub folder: String,
     /// The values that were put into its checks and manifests, by name.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]

@@ -305,6 +305,7 @@ pub(crate) fn green() -> RunRecord {
         ],
         scenarios: vec![apps, ingress(), egress()],
         reproduce: texts(&["kind create cluster --name gateproof --config kind/cluster.yaml", "kubectl apply -f scenarios/10-ingress/"]),
+        again: None,
         diagnostics: None,
         ended_early: None,
     }
@@ -389,5 +390,10 @@ pub(crate) fn embedded() -> RunRecord {
     record.preflight[0] =
         PreflightRecord { what: "Docker answers".to_owned(), observed: "no socket at /var/run/docker.sock".to_owned(), ok: false };
     record.scenarios.truncate(2);
+    record.again = Some(AgainRecord {
+        run: "gateproof run --provider embedded --scenarios mine".to_owned(),
+        hold: "gateproof hold --provider kind --scenarios mine".to_owned(),
+    });
+    record.reproduce = texts(&["gateproof run --provider embedded --scenarios mine 10-ingress"]);
     record
 }

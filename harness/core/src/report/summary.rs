@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 
+use super::again::with_commands;
 use super::record::{AttemptRecord, CheckRecord, RunRecord, ScenarioRecord, Tally};
 use super::text::{Cell, Table, clean, code, fence, hanging, plain, prose, shorten};
 use super::verdict::{self, Verdict, check_mark, check_word, counts, plural, seconds};
@@ -19,6 +20,7 @@ const DIFF_LINES: usize = 40;
 /// `report` is the path to show as the report's place.
 #[must_use]
 pub fn summary(record: &RunRecord, report: Option<&str>) -> String {
+    let record = &*with_commands(record);
     let mut out = format!("{}\n", plain(&format!("provider: {} ({})", verdict::provider(record), record.provider.chosen)));
     let width = record.scenarios.iter().map(|s| s.id.as_str().len()).max().unwrap_or(0);
     for scenario in &record.scenarios {
@@ -128,6 +130,7 @@ fn attempts(check: &CheckRecord) -> Vec<String> {
 /// and each red or flaky check with its mismatches and diagnosis.
 #[must_use]
 pub fn github_summary(record: &RunRecord) -> String {
+    let record = &*with_commands(record);
     let run = Verdict::of_run(record);
     let mut out = format!(
         "## {} gateproof on {}: {}\n\n{}.\n",

@@ -207,7 +207,7 @@ fn rows_may_have_manifests_of_their_own() {
     assert_eq!(
         told(&catalogue),
         [
-            "scenarios/a/spare.yaml: is named nowhere in the scenario (name it under `manifests`, or in a variation's `with`, or take it away)"
+            "scenarios/a/spare.yaml: the file is named nowhere in the scenario (name it under `manifests`, or in a variation's `with`, or take it away)"
         ]
     );
 }

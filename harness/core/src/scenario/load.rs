@@ -99,7 +99,11 @@ impl Tree {
     }
 
     fn walk(&mut self, dir: &Path, prefix: &str, depth: usize) {
-        let unreadable = |error: &std::io::Error| Mistake::of_file(dir.display().to_string(), format!("cannot be read: {error}"), None);
+        let unreadable = |error: &std::io::Error| {
+            let help = "`--scenarios` or GATEPROOF_SCENARIOS names the folder with the scenarios; `gateproof new` writes a first one";
+            let help = (depth == 0).then(|| help.to_owned());
+            Mistake::of_file(dir.display().to_string(), format!("the folder cannot be read: {error}"), help)
+        };
         let entries = match std::fs::read_dir(dir) {
             Ok(entries) => entries,
             Err(error) => return self.mistakes.push((prefix.to_owned(), unreadable(&error))),
@@ -125,10 +129,12 @@ impl Tree {
             } else if name.ends_with(".yaml") || name.ends_with(".yml") {
                 match std::fs::read(entry.path()).map(String::from_utf8) {
                     Ok(Ok(text)) => drop(self.files.insert(path, text.into())),
-                    Ok(Err(_)) => self.mistakes.push((path.clone(), Mistake::of_file(self.shown(&path), "is not UTF-8 text", None))),
-                    Err(error) => {
-                        self.mistakes.push((path.clone(), Mistake::of_file(self.shown(&path), format!("cannot be read: {error}"), None)))
+                    Ok(Err(_)) => {
+                        self.mistakes.push((path.clone(), Mistake::of_file(self.shown(&path), "the file is not UTF-8 text", None)))
                     }
+                    Err(error) => self
+                        .mistakes
+                        .push((path.clone(), Mistake::of_file(self.shown(&path), format!("the file cannot be read: {error}"), None))),
                 }
             }
         }
@@ -189,12 +195,12 @@ pub(super) fn catalogue_of(tree: Tree, overrides: &ValueOverrides) -> Catalogue 
             }
             _ if misnamed => root_mistakes.push(Mistake::of_file(
                 tree.shown(path),
-                "is not read",
+                "the file is not read",
                 Some("a scenario's file is called `scenario.yaml`".to_owned()),
             )),
             _ => root_mistakes.push(Mistake::of_file(
                 tree.shown(path),
-                "belongs to no scenario",
+                "the file belongs to no scenario",
                 Some("put it beside a `scenario.yaml` that names it".to_owned()),
             )),
         }
@@ -216,7 +222,7 @@ pub(super) fn catalogue_of(tree: Tree, overrides: &ValueOverrides) -> Catalogue 
     }
     if drafts.is_empty() && root_mistakes.is_empty() {
         let help = Some("a scenario is a directory with a `scenario.yaml`".to_owned());
-        root_mistakes.push(Mistake::of_file(tree.root.display().to_string(), "has no scenario in it", help));
+        root_mistakes.push(Mistake::of_file(tree.root.display().to_string(), "the folder has no scenario in it", help));
     }
     rules::judge(&mut drafts, &files);
     let mut catalogue = Catalogue { root_mistakes, ..Catalogue::default() };

@@ -21,6 +21,7 @@ mod read_check;
 mod reader;
 mod remap;
 mod rules;
+mod run_config;
 mod schema;
 #[cfg(test)]
 pub(crate) mod tests;
@@ -36,6 +37,7 @@ pub use exceptions::{Ending, Exceptions, Quarantine};
 pub use load::{BrokenScenario, Catalogue, default_gateways, load_catalogue, load_catalogue_with};
 pub use made::{Made, made_in};
 pub use remap::remap;
+pub use run_config::RUN_CONFIG_MAP;
 pub use schema::{exceptions_schema, schema};
 pub use types::*;
 pub use values::{ScenarioValue, VALUE_VARIABLE, ValueOverrides, ValueSource, is_value_name, value_variable};

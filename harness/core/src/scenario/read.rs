@@ -5,7 +5,7 @@ use std::ops::Range;
 use std::path::Path;
 
 use super::control_plane;
-use super::diagnose::Source;
+use super::diagnose::{Source, closest};
 use super::exceptions::Exceptions;
 use super::expand::{self, Given};
 use super::raw;
@@ -140,7 +140,12 @@ impl Draft {
 
     fn fill(&mut self, document: &Node) {
         let Some(file) = self.reader.fields::<raw::ScenarioFile>(document, "a scenario") else { return };
-        self.readable = true;
+        // Where the list of manifests is misspelt, what they hold is not missing.
+        let keys = match &document.kind {
+            Kind::Map(pairs) => pairs.iter().filter_map(|(key, _)| key.scalar()).collect(),
+            _ => Vec::new(),
+        };
+        self.readable = keys.contains(&"manifests") || !keys.iter().any(|key| closest(key, ["manifests"]).is_some());
         let r = &mut self.reader;
         self.scenario.title = r.line_of(&file, "title");
         if self.scenario.title.contains('\n') {

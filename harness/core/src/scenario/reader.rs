@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use schemars::JsonSchema;
 
-use super::diagnose::{Mistake, Source, suggest};
+use super::diagnose::{Mistake, Source, closest, suggest};
 use super::yaml::{Kind, Node};
 use crate::names::NameError;
 
@@ -90,6 +90,8 @@ impl Reader {
             return None;
         };
         let mut fields = Fields { at: node.point(), pairs: Vec::new(), shape: Arc::clone(&shape) };
+        // A key that was meant and misspelt is not said to be lacking as well.
+        let mut meant: Vec<&str> = Vec::new();
         for (key, value) in pairs {
             let Some(name) = key.scalar() else {
                 self.wrong(key.point(), format!("{what} has a key that is not text"));
@@ -97,6 +99,7 @@ impl Reader {
             };
             if !shape.keys.iter().any(|k| k == name) {
                 let help = suggest(name, shape.keys.iter().map(String::as_str)).unwrap_or_default();
+                meant.extend(closest(name, shape.keys.iter().map(String::as_str)));
                 self.wrong_help(key.point(), format!("{what} has no field `{name}`"), help);
             } else if fields.pairs.iter().any(|(k, _)| k.scalar() == Some(name)) {
                 self.wrong(key.point(), format!("`{name}` is given twice"));
@@ -108,7 +111,7 @@ impl Reader {
             }
         }
         for key in &shape.required {
-            if !fields.pairs.iter().any(|(k, _)| k.scalar() == Some(key)) {
+            if !meant.contains(&key.as_str()) && !fields.pairs.iter().any(|(k, _)| k.scalar() == Some(key)) {
                 self.wrong_help(fields.at.clone(), format!("{what} lacks `{key}`"), format!("add `{key}:`"));
             }
         }

@@ -7,6 +7,7 @@ use super::load::default_gateways;
 use super::made::{Made, made_in};
 use super::manifest;
 use super::read::{Draft, Wanted};
+use super::run_config::{RUN_CONFIG_MAP, not_brought};
 use super::types::*;
 use crate::names::{Namespaced, ObjectKey, ScenarioId};
 use crate::outcome::json_match::glob;
@@ -107,7 +108,8 @@ fn manifests(draft: &mut Draft, mut files: BTreeMap<String, Source>) {
             }
         }
     }
-    let there: Vec<String> = files.keys().cloned().collect();
+    // What is named already is not what another name was meant to be.
+    let there: Vec<String> = files.keys().filter(|file| !named.iter().any(|(name, _)| name == *file)).cloned().collect();
     let mut declared: BTreeMap<ObjectKey, String> = BTreeMap::new();
     for (i, (name, at)) in named.into_iter().enumerate() {
         let Some(source) = files.remove(&name) else {
@@ -115,7 +117,7 @@ fn manifests(draft: &mut Draft, mut files: BTreeMap<String, Source>) {
             draft.reader.wrong_help(
                 at,
                 format!("there is no manifest `{name}`"),
-                help.unwrap_or_else(|| "the directory has no manifest".to_owned()),
+                help.unwrap_or_else(|| "the directory has no other manifest".to_owned()),
             );
             continue;
         };
@@ -153,7 +155,7 @@ fn rows(drafts: &mut BTreeMap<ScenarioId, Draft>) {
         for draft in &mut group {
             for source in &unnamed {
                 let help = Some("name it under `manifests`, or in a variation's `with`, or take it away".to_owned());
-                draft.reader.mistakes.push(Mistake::of_file(&*source.file, "is named nowhere in the scenario", help));
+                draft.reader.mistakes.push(Mistake::of_file(&*source.file, "the file is named nowhere in the scenario", help));
             }
             for (name, at) in &unused {
                 let help = format!("write `$(value:{name})` in a check or a manifest, or take the value away");
@@ -174,7 +176,7 @@ fn changes(draft: &mut Draft) {
         let manifests = draft.scenario.manifests.iter().chain(&draft.scenario.extra_manifests);
         manifests.flat_map(|m| m.objects.iter().map(|o| o.key.clone())).collect()
     };
-    let manifests_fine = draft.scenario.manifests.len() == draft.manifest_names.len();
+    let manifests_fine = draft.readable && draft.scenario.manifests.len() == draft.manifest_names.len();
     for (v, places) in draft.changes_at.iter().enumerate() {
         for (c, place) in places.iter().enumerate() {
             let (Change::WithoutObject { key } | Change::Patch { key, .. }) = &mut draft.scenario.variations[v].changes[c] else {
@@ -265,6 +267,8 @@ struct World {
     certificates: BTreeSet<String>,
     outside: BTreeSet<String>,
     namespaces: BTreeSet<String>,
+    /// Namespaces that have the run's ConfigMap.
+    run_config: BTreeSet<String>,
     /// Objects of the needs, and whose they are.
     objects: BTreeMap<ObjectKey, ScenarioId>,
     /// All that is needed could be read, so that what is not here is nowhere.
@@ -281,6 +285,7 @@ impl World {
             certificates: BTreeSet::new(),
             outside: BTreeSet::new(),
             namespaces: ["istio-system", "default", "kube-system"].map(str::to_owned).into(),
+            run_config: BTreeSet::new(),
             objects: BTreeMap::new(),
             complete: true,
         };
@@ -294,6 +299,7 @@ impl World {
             world.add_gateways(&scenario.gateways);
             world.certificates.extend(scenario.certificates.iter().map(|c| c.secret.to_string()));
             world.outside.extend(scenario.outside.iter().map(|o| o.host.to_string()));
+            world.run_config.extend(scenario.run_config.iter().cloned());
             let extra = scenario.extra_manifests.iter().filter(|_| member == id);
             for object in scenario.manifests.iter().chain(extra).flat_map(|m| &m.objects) {
                 world.add_object(object);
@@ -318,6 +324,7 @@ impl World {
         match (kind.as_str(), namespace) {
             ("Deployment", Some(ns)) => drop(self.workloads.insert(format!("{ns}/{name}"))),
             ("Namespace", None) => drop(self.namespaces.insert(name.clone())),
+            ("ConfigMap", Some(ns)) if name == RUN_CONFIG_MAP => drop(self.run_config.insert(ns.clone())),
             // Istio deploys a Gateway of the Gateway API by itself.
             ("Gateway", Some(ns)) if object.key.group() == "gateway.networking.k8s.io" => {
                 let class = object.value.pointer("/spec/gatewayClassName").and_then(|c| c.as_str()).unwrap_or("istio");
@@ -361,6 +368,10 @@ fn existing(draft: &mut Draft, world: &World) {
         }
     }
     made(draft, world);
+    if world.complete {
+        let mistakes = not_brought(&draft.scenario, &world.run_config.iter().map(String::as_str).collect());
+        draft.reader.mistakes.extend(mistakes);
+    }
     let doubles = draft.scenario.manifests.iter().flat_map(|m| m.objects.iter().map(move |o| (m, o)));
     let doubles: Vec<_> = doubles.filter_map(|(m, o)| Some((m, o, world.objects.get(&unversioned(&o.key))?))).collect();
     for (manifest, object, owner) in doubles {

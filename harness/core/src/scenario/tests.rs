@@ -198,15 +198,6 @@ fn a_mistake_shows_its_place() {
     3 | checks:
       |
       = help: did you mean `manifests`?
-    error: there is no Deployment `x/nosuch`
-     --> scenarios/a/scenario.yaml:6:15
-      |
-    5 |   proves: p
-    6 |   pods: {of: [x/nosuch]}
-      |               ^^^^^^^^
-    7 |   expect: {ready: 3/2}
-      |
-      = help: there is `istio-system/istio-egressgateway`, `istio-system/istio-ingressgateway`, `istio-system/istiod`
     error: `ready` cannot be `3/2`
      --> scenarios/a/scenario.yaml:7:19
       |

@@ -43,7 +43,8 @@ pub(super) fn new_from_cluster(
     caller: Option<Namespaced>,
 ) -> Result<u8, u8> {
     let mut provide = flags.provide.clone();
-    if provide.provider.provider.is_none() {
+    let was_named = provide.provider.provider.is_some();
+    if !was_named {
         let provider = if provide.provider.context.is_some() { "existing" } else { "kind" };
         provide.provider.provider = Some(provider.to_owned());
     }
@@ -55,6 +56,11 @@ pub(super) fn new_from_cluster(
     }
     let scratch = std::env::temp_dir().join(format!("gateproof-new-{}", std::process::id()));
     let mut options = options(common, &provide, &scratch)?;
+    if !was_named {
+        let existing = provide.provider.context.is_some();
+        let why = if existing { "for a --context was named" } else { "gateproof's kept cluster, for no --context was named" };
+        why.clone_into(&mut options.chosen);
+    }
     // Nothing is applied, removed or made: that is what --verify-only is.
     (options.verify_only, options.provider.reuse_only, options.provider.keep) = (true, true, true);
     if let crate::provider::Choice::Existing(existing) = &mut options.provider.choice {
@@ -113,7 +119,7 @@ async fn write(
     let place = common.scenarios.join(id.as_str()).join("scenario.yaml");
     let seen = answers.iter().flatten().filter(|s| s.why_not.is_none()).count();
     println!("{} calls drafted, {seen} of them answered once; read {}", drafted.calls.len(), place.display());
-    println!("gateproof lint                            # names what is still to be decided");
+    println!("gateproof lint{}                            # names what is still to be decided", common.again());
     Ok(EXIT_GREEN)
 }
 

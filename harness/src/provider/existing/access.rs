@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::path::Path;
 
 use futures::{StreamExt, TryStreamExt, stream};
 use k8s_openapi::api::authorization::v1::{ResourceAttributes, SelfSubjectAccessReview, SelfSubjectAccessReviewSpec};
@@ -10,7 +9,7 @@ use k8s_openapi::api::rbac::v1::ClusterRole;
 use kube::api::PostParams;
 use kube::{Api, Client};
 
-use crate::provider::ProviderError;
+use crate::provider::{KindFiles, ProviderError};
 
 /// Where the roles are committed.
 pub(crate) const FILE: &str = "kind/existing-clusterrole.yaml";
@@ -50,10 +49,11 @@ pub(crate) struct Role {
 }
 
 impl Role {
-    /// The roles of a file.
-    pub(crate) fn read(file: &Path) -> Result<Vec<Self>, ProviderError> {
-        let wrong = |why: String| ProviderError::Settings { file: file.display().to_string(), why };
-        let text = std::fs::read_to_string(file).map_err(|e| wrong(e.to_string()))?;
+    /// The committed roles, which stand beside the other data of `kind/`.
+    pub(crate) fn read(files: &KindFiles) -> Result<Vec<Self>, ProviderError> {
+        const NAME: &str = "existing-clusterrole.yaml";
+        let wrong = |why: String| ProviderError::Settings { file: files.shown(NAME), why };
+        let text = files.text(NAME)?;
         let roles: Vec<serde_json::Value> = serde_saphyr::from_multiple(&text).map_err(|e| wrong(e.to_string()))?;
         let role = |value: serde_json::Value| {
             let role: ClusterRole = serde_json::from_value(value).map_err(|e| wrong(e.to_string()))?;
@@ -127,6 +127,7 @@ pub(crate) fn by_resource(answers: &[(Permission, bool)]) -> BTreeMap<String, (V
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeSet;
+    use std::path::Path;
 
     use gateproof_core::scenario::load_catalogue;
 
@@ -134,7 +135,7 @@ mod tests {
 
     #[test]
     fn the_committed_roles_are_read_and_name_verbs_one_by_one() {
-        let roles = Role::read(&Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(FILE)).unwrap();
+        let roles = Role::read(&KindFiles::BuiltIn).unwrap();
         assert_eq!(roles.iter().map(|r| r.name.as_str()).collect::<Vec<_>>(), ["gateproof", MESH_CHANGES]);
         let all: Vec<Permission> = roles.iter().flat_map(Role::permissions).collect();
         assert!(all.iter().all(|p| !p.verb.contains('*') && !p.resource.contains('*') && !p.group.contains('*')));
@@ -149,7 +150,7 @@ mod tests {
     #[test]
     fn the_committed_roles_allow_every_kind_that_the_catalogue_applies() {
         let top = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
-        let roles = Role::read(&top.join(FILE)).unwrap();
+        let roles = Role::read(&KindFiles::BuiltIn).unwrap();
         let granted: BTreeSet<String> = roles.iter().flat_map(Role::permissions).map(|p| p.to_string()).collect();
         let catalogue = load_catalogue(&top.join("scenarios"));
         // What is skipped as a whole is not applied to such a cluster either.

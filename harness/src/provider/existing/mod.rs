@@ -71,7 +71,7 @@ pub(crate) async fn look(options: &ProviderOptions, existing: &ExistingOptions, 
     let tools = tools(options)?;
     let found = look::look(&client, existing, needs, &tools).await?;
     let mut records = found.records.clone();
-    let roles = access::Role::read(&role_file(options))?;
+    let roles = access::Role::read(&options.kind)?;
     let wanted: Vec<access::Permission> = roles
         .iter()
         .filter(|r| existing.allow_mesh_changes || r.name != access::MESH_CHANGES)
@@ -88,11 +88,6 @@ pub(crate) async fn look(options: &ProviderOptions, existing: &ExistingOptions, 
     };
     records.push(PreflightRecord { what: "permissions".to_owned(), observed, ok: refused.is_empty() });
     Ok(Looked { records, found, answers, client, cluster, tools })
-}
-
-/// The committed ClusterRole beside the other data of `kind/`.
-fn role_file(options: &ProviderOptions) -> PathBuf {
-    options.kind_dir.join("existing-clusterrole.yaml")
 }
 
 /// Gives the cluster, if it has what is needed.
@@ -138,7 +133,7 @@ async fn describe(
         Some(file) => std::fs::read_to_string(file).map_err(ProviderError::io(format!("read {}", file.display())))?,
         None => String::new(),
     };
-    let settings = Settings::read(&options.kind_dir)?;
+    let settings = Settings::read(&options.kind)?;
     let bundle = options.bundle.as_deref().map(Bundle::read).transpose()?;
     let proxies = found.gateways.iter().map(|g| g.at.clone()).collect();
     Ok(Cluster {

@@ -46,7 +46,7 @@ pub(crate) struct Plan<'a> {
 impl<'a> Plan<'a> {
     pub(crate) fn read(options: &'a ProviderOptions, needs: &'a ClusterNeeds) -> Result<Self, ProviderError> {
         check_name(&options.cluster_name)?;
-        let settings = Settings::read(&options.kind_dir)?;
+        let settings = Settings::read(&options.kind)?;
         let bundle = options.bundle.as_deref().map(Bundle::read).transpose()?;
         let gateways = gateways::merge(&settings.gateways, &needs.gateways)?;
         let bundled_node = bundle.as_ref().map(|b| b.node_image.clone());
@@ -64,7 +64,7 @@ impl<'a> Plan<'a> {
     fn stand_in_image(&self) -> Result<&str, ProviderError> {
         let declared = self.settings.images.get("httpbin");
         let missing = || ProviderError::Settings {
-            file: self.settings.dir.join("versions.yaml").display().to_string(),
+            file: self.settings.files.shown("versions.yaml"),
             why: "`images` has no `httpbin`, which stands in for hosts outside".to_owned(),
         };
         declared.map(|image| self.images.resolve(image)).ok_or_else(missing)
@@ -100,8 +100,8 @@ fn config_hash(
         "node": node_image,
         "istio": istio,
         "charts": settings.chart_repository,
-        "istiod": text(settings.values_file("istiod"))?,
-        "gateway": text(settings.values_file("gateway"))?,
+        "istiod": settings.values_of("istiod"),
+        "gateway": settings.values_of("gateway"),
         "images": settings.images,
         "bundle": bundle.map(|b| text(b.dir.join("bundle.yaml"))).transpose()?,
         "real internet": options.internet == Internet::Real,
@@ -324,7 +324,8 @@ async fn install_mesh(
     };
     let files = GatewayValues::write(dir, plan)?;
     let base = Release { name: "istio-base", namespace: SYSTEM, chart: &charts.base, values: Vec::from_iter(over("base")?) };
-    let istiod_values = [plan.settings.values_file("istiod")].into_iter().chain(over("istiod")?).collect();
+    let declared = helm::write_text(dir.path(), "declared-istiod", plan.settings.values_of("istiod"))?;
+    let istiod_values = [declared].into_iter().chain(over("istiod")?).collect();
     let istiod = Release { name: "istiod", namespace: SYSTEM, chart: &charts.istiod, values: istiod_values };
     // Gateways wait for istiod's release, whose webhook keeps pods from starting uninjected; not for
     // istiod itself: their ReplicaSets are woken when it answers.
@@ -369,7 +370,7 @@ struct GatewayValues {
 
 impl GatewayValues {
     fn write(dir: &StateDir, plan: &Plan<'_>) -> Result<Self, ProviderError> {
-        let mut shared = vec![plan.settings.values_file("gateway")];
+        let mut shared = vec![helm::write_text(dir.path(), "declared-gateway", plan.settings.values_of("gateway"))?];
         if let Some(values) = plan.bundle.as_ref().and_then(|b| b.helm_values.get("gateway")) {
             shared.push(helm::write_values(dir.path(), "gateway", values)?);
         }
@@ -519,7 +520,7 @@ mod tests {
     fn a_run_that_may_change_nothing_is_told_what_would_have_to_be_added() {
         assert!(lacking("c", &[], &[]).is_none());
         let host = OutsideHost { host: "a.org".parse().unwrap(), addresses: 1 };
-        let error = lacking("c", &[host], &Settings::read(&options().kind_dir).unwrap().gateways[..1]).unwrap().to_string();
+        let error = lacking("c", &[host], &Settings::read(&options().kind).unwrap().gateways[..1]).unwrap().to_string();
         assert!(error.contains("it lacks gateway istio-system/") && error.contains("host outside the mesh a.org"), "{error}");
     }
 

@@ -12,6 +12,7 @@ pub(crate) mod versions;
 
 pub use lease::{Lease, delete, up};
 pub use remove::cleanup_blocking;
+pub(crate) use tools::not_here;
 
 /// Where gateproof keeps what outlives a process: `$XDG_STATE_HOME/gateproof`, or below `~/.local/state`.
 pub(crate) fn state_root() -> Result<std::path::PathBuf, super::ProviderError> {

@@ -86,6 +86,18 @@ fn download_of(tool: &str, source: &ToolSource, platform: (&str, &str)) -> Resul
     }
 }
 
+/// What becomes of a tool that is on no path: it is fetched once it is needed, or it is not.
+pub(crate) fn not_here(tool: &str, settings: &Settings) -> String {
+    let Some(source) = settings.tools.get(tool) else { return "not here; kind/versions.yaml says nothing of it".to_owned() };
+    if cache_dir().is_ok_and(|dir| is_executable(&dir.join(format!("{tool}-{}", source.version)))) {
+        return format!("{} was fetched earlier", source.version);
+    }
+    match download_of(tool, source, platform()) {
+        Ok(_) => format!("not here; {} is fetched when it is needed", source.version),
+        Err(_) => format!("not here, and {} has no checksum in kind/versions.yaml, so it is not downloaded; install it", source.version),
+    }
+}
+
 fn fill(text: &str, source: &ToolSource, (os, arch): (&str, &str)) -> String {
     text.replace("{version}", &source.version).replace("{os}", os).replace("{arch}", arch)
 }

@@ -404,7 +404,14 @@ async fn events(scope: &Scope<'_>, namespaces: Vec<String>, since: Timestamp) ->
         text.push_str(&format!("# {namespace}\n"));
         lines.iter().for_each(|line| text.push_str(&format!("{}\n", line.text)));
         // Pods that were not ready while the cluster began are no news.
-        odd.extend(lines.iter().filter(|l| l.warning && l.at >= since).rev().take(5).map(|l| format!("event in {namespace}: {}", l.text)));
+        odd.extend(
+            lines
+                .iter()
+                .filter(|l| l.warning && tidy::is_since(l.at, since))
+                .rev()
+                .take(5)
+                .map(|l| format!("event in {namespace}: {}", l.text)),
+        );
     }
     Ok(Answer { text, note: String::new(), odd })
 }

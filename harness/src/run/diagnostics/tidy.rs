@@ -132,9 +132,15 @@ pub(super) struct EventLine {
     pub(super) warning: bool,
 }
 
+/// Whether an event was seen since then. Kubernetes gives its times in whole seconds (`metav1.Time`), so one of the same second counts.
+pub(super) fn is_since(at: Timestamp, since: Timestamp) -> bool {
+    at.as_second() >= since.as_second()
+}
+
 /// Events seen since then, oldest first, at most so many of the newest.
 pub(super) fn events(all: &[Value], since: Timestamp, at_most: usize) -> Vec<EventLine> {
-    let mut recent: Vec<(Timestamp, &Value)> = all.iter().filter_map(|e| Some((last_seen(e)?, e))).filter(|(t, _)| *t >= since).collect();
+    let mut recent: Vec<(Timestamp, &Value)> =
+        all.iter().filter_map(|e| Some((last_seen(e)?, e))).filter(|(t, _)| is_since(*t, since)).collect();
     recent.sort_by_key(|(t, _)| *t);
     let from = recent.len().saturating_sub(at_most);
     let line = |(time, event): &(Timestamp, &Value)| {
@@ -243,5 +249,7 @@ mod tests {
         let texts: Vec<&str> = lines.iter().map(|l| l.text.as_str()).collect();
         assert_eq!(texts, ["10:00:01  Warning  a  Pod p: m (seen 3 times)", "10:00:05  Warning  c  Pod p: m (seen 3 times)"]);
         assert_eq!(events(&all, "2026-11-22T10:00:00Z".parse().unwrap(), 1)[0].text, texts[1]);
+        // Events have no fractions of a second: a run that began in theirs has seen them.
+        assert_eq!(events(&all, "2026-11-22T10:00:05.7Z".parse().unwrap(), 10).len(), 1);
     }
 }

@@ -5,8 +5,9 @@ use std::fmt::Write as _;
 use super::drawing;
 use super::text::{block, code, escape, folded, line, list, prose, table};
 use crate::outcome::{EvidenceKind, Outcome};
+use crate::report::again::to_repeat;
 use crate::report::markdown::mermaid::Paths;
-use crate::report::record::{CheckRecord, RunRecord};
+use crate::report::record::{CheckRecord, RunRecord, ScenarioRecord};
 use crate::report::verdict::{self, plural, seconds, word};
 use crate::scenario::INTACT;
 
@@ -31,7 +32,7 @@ pub(super) fn tone(outcome: &Outcome) -> &'static str {
 }
 
 /// The card; open from the start where somebody should look.
-pub(super) fn card(out: &mut String, record: &RunRecord, (s, c): (usize, usize), check: &CheckRecord) {
+pub(super) fn card(out: &mut String, record: &RunRecord, (s, c): (usize, usize), scenario: &ScenarioRecord, check: &CheckRecord) {
     let quiet = if needs_a_look(&check.outcome) { "" } else { " quiet" };
     let open = if needs_a_look(&check.outcome) { " open" } else { "" };
     let given = if check.given == INTACT { String::new() } else { format!("<span class=\"given\">{}</span>", line(&check.given)) };
@@ -67,8 +68,9 @@ pub(super) fn card(out: &mut String, record: &RunRecord, (s, c): (usize, usize),
     if !paths.is_empty() {
         let _ = write!(out, "<h4>Path seen</h4>\n{}", drawing::svg(&paths.graph(), &format!("path of {}", check.name)));
     }
-    if !check.command.trim().is_empty() {
-        let _ = write!(out, "<h4>Repeat it</h4>\n{}", block("bash", &check.command));
+    let command = to_repeat(record, scenario, check);
+    if !command.trim().is_empty() {
+        let _ = write!(out, "<h4>Repeat it</h4>\n{}", block("bash", &command));
     }
     let _ = writeln!(out, "<p class=\"muted\">Asked in state {}; {}.</p>", code(&check.given), plural(check.attempts.len(), "attempt"));
     if check.attempts.len() > 1 {

@@ -12,6 +12,7 @@ use std::fmt::Write as _;
 
 use self::text::{block, code, escape, folded, line, list, prose, table};
 use super::markdown::changes;
+use super::markdown::closing::says;
 use super::markdown::mermaid::Paths;
 use super::record::{RunRecord, ScenarioRecord, Tally};
 use super::text::{clean, joined, plain, shorten, url};
@@ -217,7 +218,7 @@ fn section(out: &mut String, record: &RunRecord, at: usize, scenario: &ScenarioR
         );
     }
     for (c, checked) in scenario.checks.iter().enumerate() {
-        check::card(out, record, (at, c), checked);
+        check::card(out, record, (at, c), scenario, checked);
     }
     if scenario.checks.is_empty() {
         out.push_str("<p class=\"muted\">No outcome of a check of this scenario was recorded.</p>\n");
@@ -268,7 +269,7 @@ fn closing(out: &mut String, record: &RunRecord, previous: Option<&RunRecord>) {
     let mut again = String::new();
     let commands = joined(&record.reproduce);
     if !commands.trim().is_empty() {
-        let _ = write!(again, "<p>These make the same cluster and apply the same manifests:</p>\n{}", block("bash", &commands));
+        let _ = write!(again, "<p>{}</p>\n{}", prose(says(record)), block("bash", &commands));
     }
     if !record.invoked.trim().is_empty() {
         let _ = write!(again, "<p>The same run again, checks included:</p>\n{}", block("bash", &record.invoked));

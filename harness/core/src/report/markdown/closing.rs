@@ -50,6 +50,16 @@ pub(super) fn times(record: &RunRecord) -> String {
     super::head::or_none(table.finish(), "No step was recorded.")
 }
 
+/// What the commands to reproduce do.
+pub(in crate::report) fn says(record: &RunRecord) -> &'static str {
+    if record.again.is_some() {
+        "The mesh was simulated, and it ended with the run. The first command simulates it anew and asks the same checks; `curl`, `kubectl` \
+         and `istioctl` cannot reach it, so the others bring a kept kind cluster into each state."
+    } else {
+        "These make the same cluster and apply the same manifests."
+    }
+}
+
 /// The way back to the same cluster, and the run again.
 pub(super) fn reproduce(record: &RunRecord) -> String {
     let mut out = String::new();
@@ -57,7 +67,7 @@ pub(super) fn reproduce(record: &RunRecord) -> String {
     if commands.trim().is_empty() {
         out.push_str("The run recorded no commands.\n");
     } else {
-        out.push_str("These make the same cluster and apply the same manifests. The command of each check is in its table above.\n\n");
+        let _ = writeln!(out, "{} The command of each check is in its table above.\n", says(record));
         out.push_str(&fence("bash", &commands));
     }
     if !record.invoked.trim().is_empty() {

@@ -2,7 +2,7 @@
 
 mod background;
 pub(super) mod changes;
-mod closing;
+pub(super) mod closing;
 mod head;
 pub(super) mod mechanism;
 pub(super) mod mermaid;

@@ -6,6 +6,7 @@ use super::check_anchor;
 use super::mechanism::embed;
 use super::mermaid::Paths;
 use crate::outcome::Outcome;
+use crate::report::again::to_repeat;
 use crate::report::record::{CheckRecord, RunRecord, ScenarioRecord, StageRecord, Tally};
 use crate::report::text::{Cell, Table, clean, code, fence, html, joined, link, prose};
 use crate::report::verdict::{self, Verdict, check_mark, check_word, counts, plural, seconds};
@@ -38,7 +39,7 @@ pub(super) fn body(record: &RunRecord, at: usize, scenario: &ScenarioRecord, lev
     if !scenario.stages.is_empty() {
         parts.push(format!("{h} States\n\n{}", stages(&scenario.stages)));
     }
-    parts.push(format!("{h} Checks\n\n{}", checks(at, scenario)));
+    parts.push(format!("{h} Checks\n\n{}", checks(record, at, scenario)));
     let paths = Paths::of(&scenario.checks, &record.gateways);
     if !paths.is_empty() {
         let dashed = if paths.has_variations() { "Solid: the intact scenario. Dashed: seen in a variation only.\n\n" } else { "" };
@@ -52,7 +53,8 @@ pub(super) fn body(record: &RunRecord, at: usize, scenario: &ScenarioRecord, lev
         parts.push(format!("{h} Corrections\n\n{}", table.finish().trim_end()));
     }
     if !scenario.checks.is_empty() {
-        let evidence: Vec<String> = scenario.checks.iter().enumerate().map(|(c, check)| evidence(at, c, check)).collect();
+        let evidence: Vec<String> =
+            scenario.checks.iter().enumerate().map(|(c, check)| evidence(record, (at, scenario), c, check)).collect();
         parts.push(format!("{h} Evidence\n\n{}", evidence.join("\n").trim_end()));
     }
     parts.push(format!("{h} {}", conclusion(record, scenario)));
@@ -118,8 +120,10 @@ fn stages(stages: &[StageRecord]) -> String {
     out.trim_end().to_owned()
 }
 
-fn checks(at: usize, scenario: &ScenarioRecord) -> String {
-    let mut table = Table::new(["check", "command to repeat", "expected", "observed", "what it proves"]);
+fn checks(record: &RunRecord, at: usize, scenario: &ScenarioRecord) -> String {
+    // A mesh that ended with the run can be reached by no command; what repeats the check stands with its evidence.
+    let heading = if record.again.is_some() { "command, on kind" } else { "command to repeat" };
+    let mut table = Table::new(["check", heading, "expected", "observed", "what it proves"]);
     for (c, check) in scenario.checks.iter().enumerate() {
         let more = format!("[in full below](#{})", check_anchor(at, c));
         let mut name = Cell::prose(&check.name).below(Cell::ours(format!("{} **{}**", check_mark(check), check_word(check))));
@@ -174,7 +178,7 @@ fn proves(check: &CheckRecord) -> Cell {
 }
 
 /// All that an outcome rests on, folded.
-fn evidence(at: usize, c: usize, check: &CheckRecord) -> String {
+fn evidence(record: &RunRecord, (at, scenario): (usize, &ScenarioRecord), c: usize, check: &CheckRecord) -> String {
     let mut out = format!(
         "<a id=\"{}\"></a>\n\n<details><summary>{} {}: {}</summary>\n\n",
         check_anchor(at, c),
@@ -192,8 +196,9 @@ fn evidence(at: usize, c: usize, check: &CheckRecord) -> String {
     for line in verdict::quarantine(check).into_iter().chain(verdict::history(check)) {
         let _ = writeln!(out, "It is {}.\n", prose(&line));
     }
-    if !check.command.trim().is_empty() {
-        let _ = writeln!(out, "Command to repeat it:\n\n{}", fence("bash", &check.command));
+    let command = to_repeat(record, scenario, check);
+    if !command.trim().is_empty() {
+        let _ = writeln!(out, "Command to repeat it:\n\n{}", fence("bash", &command));
     }
     for (heading, lines) in [("Expected", &check.expected), ("Observed", &check.observed)] {
         let text = joined(lines);
