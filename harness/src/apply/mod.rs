@@ -37,6 +37,14 @@ pub enum ApplyError {
         /// The client's error.
         source: Box<kube::Error>,
     },
+    /// Its kind is not there under that version.
+    #[error("looking up {} for {key}: {words}; is the version one that the cluster serves?", key.api_version)]
+    NotServed {
+        /// Which object.
+        key: Box<ObjectKey>,
+        /// What the API server said.
+        words: String,
+    },
     /// Something of that name stands there that gateproof did not make.
     #[error("{key} exists already and was not made by gateproof (it lacks the label {OWNER_LABEL}); rename yours, or remove it first")]
     Foreign {
@@ -85,6 +93,14 @@ fn api_words(error: &kube::Error) -> String {
 }
 
 impl ApplyError {
+    /// Of a kind that the API server does not tell of, with the version that was asked for: it is what is most often wrong.
+    fn kind(key: &ObjectKey, source: kube::Error) -> Self {
+        match &source {
+            kube::Error::Api(status) if status.code == 404 => Self::NotServed { key: Box::new(key.clone()), words: status.message.clone() },
+            _ => Self::api("looking up the kind of", key, source),
+        }
+    }
+
     pub(crate) fn api(doing: &'static str, key: &ObjectKey, source: kube::Error) -> Self {
         Self::Api { doing, key: Box::new(key.clone()), source: Box::new(source) }
     }
@@ -223,7 +239,7 @@ impl Applier {
         if self.standing.contains_key(key) || self.is_kept_namespace(key) {
             return Ok(());
         }
-        let api = self.resources.api_for(key).await.map_err(|e| ApplyError::api("looking up the kind of", key, e))?;
+        let api = self.resources.api_for(key).await.map_err(|e| ApplyError::kind(key, e))?;
         match api.get_opt(&key.name).await {
             Ok(Some(found)) if !found.labels().contains_key(OWNER_LABEL) => Err(ApplyError::Foreign { key: Box::new(key.clone()) }),
             Ok(_) => Ok(()),
@@ -232,7 +248,7 @@ impl Applier {
     }
 
     async fn send(&self, key: &ObjectKey, value: &Value, scenario: &ScenarioId) -> Result<Revision, ApplyError> {
-        let api = self.resources.api_for(key).await.map_err(|e| ApplyError::api("looking up the kind of", key, e))?;
+        let api = self.resources.api_for(key).await.map_err(|e| ApplyError::kind(key, e))?;
         let mut object = value.clone();
         substitute_images(&mut object, &self.images);
         if !self.is_kept_namespace(key) {
@@ -397,7 +413,7 @@ impl Applier {
         let began = Instant::now();
         let noticed = |key: ObjectKey| async move {
             let key = &key;
-            let api = self.resources.api_for(key).await.map_err(|e| ApplyError::api("looking up the kind of", key, e))?;
+            let api = self.resources.api_for(key).await.map_err(|e| ApplyError::kind(key, e))?;
             while began.elapsed() < pace.pause(LIMIT) {
                 let object = api.get_opt(&key.name).await.map_err(|e| ApplyError::api("reading", key, e))?;
                 if object.and_then(|object| serde_json::to_value(object).ok()).is_none_or(|value| is_settled(&value)) {

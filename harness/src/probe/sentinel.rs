@@ -38,6 +38,10 @@ pub(super) async fn past(world: &World, proxy: &Namespaced, since: &Since) -> Re
         Err(error) if error.is_not_found() => Vec::new(),
         Err(error) => return Err(error),
     };
+    // Where there is no proxy there is no log that could be without the call: nothing is shown.
+    if pods.iter().any(|pod| !has_proxy(pod)) {
+        return Ok(None);
+    }
     let Some(names) = replicas(pods) else { return Ok(None) };
     if names.is_empty() {
         return Ok(Some("it has no replica".to_owned()));
@@ -46,6 +50,10 @@ pub(super) async fn past(world: &World, proxy: &Namespaced, since: &Since) -> Re
     let shown: Result<Vec<Option<String>>, ProbeError> = shown.into_iter().collect();
     let shown: Option<Vec<String>> = shown?.into_iter().collect();
     Ok(shown.map(|facts| facts.join("; ")))
+}
+
+fn has_proxy(pod: &PodGlance) -> bool {
+    pod.all_containers().any(|name| name == "istio-proxy")
 }
 
 /// The replicas to ask; None while one is going away: it may still log, and no call of ours is sure to reach it.
@@ -149,6 +157,14 @@ mod tests {
         assert_eq!(replicas(vec![pod(json!({"name": "a"}))]), Some(vec!["a".to_owned()]));
         let leaving = json!({"name": "b", "deletionTimestamp": "2026-01-01T00:00:00Z"});
         assert_eq!(replicas(vec![pod(json!({"name": "a"})), pod(leaving)]), None);
+    }
+
+    #[test]
+    fn a_pod_without_a_proxy_shows_no_absence() {
+        let pod = |spec: Value| -> PodGlance { serde_json::from_value(json!({"metadata": {"name": "a"}, "spec": spec})).unwrap() };
+        assert!(!has_proxy(&pod(json!({"containers": [{"name": "app"}]}))));
+        assert!(has_proxy(&pod(json!({"containers": [{"name": "app"}, {"name": "istio-proxy"}]}))));
+        assert!(has_proxy(&pod(json!({"containers": [{"name": "app"}], "initContainers": [{"name": "istio-proxy"}]}))));
     }
 
     #[test]

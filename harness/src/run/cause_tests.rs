@@ -132,6 +132,67 @@ const BREAKS: [Break; 12] = [
     },
 ];
 
+/// A check of a state of its own, or of one of [`BREAKS`]: its name, the state, what changes (empty where the state is there
+/// already), the call, and what has to be told.
+struct Reach {
+    name: &'static str,
+    state: &'static str,
+    change: &'static str,
+    call: &'static str,
+    says: &'static str,
+    look: &'static str,
+}
+
+const INJECT: &str = "`spec.template.metadata.labels[sidecar.istio.io/inject]` of Deployment guild/";
+
+const REACHES: [Reach; 5] = [
+    Reach {
+        name: "a silent ledger",
+        state: "ledger without a sidecar",
+        change: "patch: {object: Deployment guild/ledger, set: {/spec/template/metadata/labels/sidecar.istio.io~1inject: \"false\"}}",
+        call: "http: {from: outside, gateway: istio-system/istio-ingressgateway, url: \"http://ledger.fair.example/get\"}
+    expect: {status: 200, path: [{proxy: istio-system/istio-ingressgateway}, {proxy: guild/ledger, cluster: inbound|8080||}]}",
+        says: "guild/ledger has no istio-proxy container, so no proxy logs its calls: its pod template says",
+        look: INJECT,
+    },
+    // What has no log cannot show that something is absent from it, and that is told, not left unjudged.
+    Reach {
+        name: "a ledger past which a call is to go",
+        state: "ledger without a sidecar",
+        change: "",
+        call: "http: {from: outside, gateway: istio-system/istio-ingressgateway, url: \"http://ledger.fair.example/get\"}
+    expect: {status: 200, absentFrom: [guild/ledger]}",
+        says: "guild/ledger has no istio-proxy container",
+        look: INJECT,
+    },
+    Reach {
+        name: "a caller that nothing leads",
+        state: "clerk without a sidecar",
+        change: "patch: {object: Deployment guild/clerk, set: {/spec/template/metadata/labels/sidecar.istio.io~1inject: \"false\"}}",
+        call: EGRESS_CALL,
+        says: "guild/clerk has no istio-proxy container",
+        look: INJECT,
+    },
+    Reach {
+        name: "a caller that does not trust",
+        state: "clerk without the variable",
+        change: "patch: {object: Deployment guild/clerk, set: {/spec/template/spec/containers/0/env: [{name: OTHER, value: x}]}}",
+        call: EGRESS_CALL,
+        says: "Deployment guild/clerk does not trust the run's CA, which issued the certificate of quay.fair.example",
+        look: "`spec.template.spec.containers[].env` of Deployment guild/clerk",
+    },
+    // The neighbour of "egress wrong selector": the gateway was to refuse this name, and nobody listened.
+    Reach {
+        name: "another name is closed",
+        state: "egress wrong selector",
+        change: "",
+        call: "http: {from: guild/clerk, gateway: istio-system/istio-egressgateway, url: \"https://pier.fair.example/\"}
+    expect: {connection: [closed, reset], path: [{proxy: istio-system/istio-egressgateway, flags: NR, sni: pier.fair.example}]}",
+        says: "the selector (istio=sluice) of Gateway guild/out matches no pod",
+        look: "`spec.selector` of Gateway guild/out",
+    },
+];
+
 struct Silent;
 
 impl Listener for Silent {
@@ -143,6 +204,9 @@ fn scenario() -> String {
     for one in &BREAKS {
         out.push_str(&format!("  - name: {}\n    about: One thing is wrong.\n    changes:\n      - {}\n", one.name, one.change));
     }
+    for one in REACHES.iter().filter(|one| !one.change.is_empty()) {
+        out.push_str(&format!("  - name: {}\n    about: One thing is wrong.\n    changes:\n      - {}\n", one.state, one.change));
+    }
     out.push_str("checks:\n");
     let mut check = |name: &str, given: &str, call: &str| {
         out.push_str(&format!("  - name: {name}\n    proves: The call arrives.\n    given: {given}\n    {call}\n"));
@@ -151,6 +215,9 @@ fn scenario() -> String {
     check("egress", INTACT, EGRESS_CALL);
     for one in &BREAKS {
         check(&format!("{} is told", one.name), one.name, if one.egress { EGRESS_CALL } else { INGRESS_CALL });
+    }
+    for one in &REACHES {
+        check(one.name, one.state, one.call);
     }
     // An expectation that is wrong while all is in order: red, and nothing to blame.
     check("not what was wanted", INTACT, &INGRESS_CALL.replace("200", "201"));
@@ -192,8 +259,12 @@ fn run(root: &Path) -> Vec<CheckRecord> {
     record.scenarios.into_iter().flat_map(|s| s.checks).collect()
 }
 
-fn causes(check: &CheckRecord) -> Vec<&String> {
-    check.diagnosis.iter().filter(|line| line.starts_with("Likely cause: ")).collect()
+/// Whether a check failed, begins its diagnosis with a layer, and has a cause with these words and this place.
+fn is_told(check: &CheckRecord, says: &str, look: &str) -> bool {
+    let layered = check.diagnosis.first().is_some_and(|line| line.starts_with("First broken layer: "));
+    let cause = check.cause.as_ref();
+    let told = cause.is_some_and(|c| c.text.contains(says) && (look.is_empty() || c.look_at.iter().any(|place| place.contains(look))));
+    matches!(check.outcome, Outcome::Failed { .. }) && layered && told
 }
 
 #[test]
@@ -211,16 +282,18 @@ fn each_break_of_a_new_user_is_told_with_its_cause_and_the_whole_with_none() {
         assert_eq!((&check.outcome, check.diagnosis.len()), (&Outcome::Passed, 0), "{name}: {:?}", check.observed);
     }
     let wrong = find("not what was wanted");
-    assert!(matches!(wrong.outcome, Outcome::Failed { .. }) && causes(wrong).is_empty(), "{:?}", wrong.diagnosis);
+    assert!(matches!(wrong.outcome, Outcome::Failed { .. }) && wrong.cause.is_none(), "{:?}", wrong.diagnosis);
     assert!(wrong.diagnosis[0].starts_with("First broken layer: response as expected (6 of 7)"), "{:?}", wrong.diagnosis);
     let mut missed = Vec::new();
-    for one in &BREAKS {
-        let check = find(&format!("{} is told", one.name));
-        let told = causes(check);
-        let is_first = check.diagnosis.first().is_some_and(|line| line.starts_with("First broken layer: "));
-        if !(told.len() == 1 && told[0].contains(one.says) && told[0].contains(one.look) && is_first) {
-            missed.push(format!("{}: {:?} {:?} {:#?}", one.name, check.outcome, check.observed, check.diagnosis));
+    let breaks = BREAKS.iter().map(|one| (format!("{} is told", one.name), one.says, one.look));
+    for (name, says, look) in breaks.chain(REACHES.iter().map(|one| (one.name.to_owned(), one.says, one.look))) {
+        let check = find(&name);
+        if !is_told(check, says, look) {
+            missed.push(format!("{name}: {:?} {:?} {:#?} {:#?}", check.outcome, check.observed, check.diagnosis, check.cause));
         }
     }
+    // Checks of one state that have one reason are told with one cause, at one layer.
+    let (one, other) = (find("egress wrong selector is told"), find("another name is closed"));
+    assert_eq!((&one.cause, one.diagnosis.first()), (&other.cause, other.diagnosis.first()));
     assert!(missed.is_empty(), "{}", missed.join("\n\n"));
 }

@@ -8,7 +8,7 @@ use gateproof_core::outcome::{
     CallSeen, EvidenceKind, Mismatch, Observation, Outcome, connection_words, describe_expectation, describe_observation, diagnose_with,
     difference, judge_check, redact,
 };
-use gateproof_core::report::{AttemptRecord, CheckRecord, EvidenceRecord, QuarantineRecord};
+use gateproof_core::report::{AttemptRecord, CauseRecord, CheckRecord, EvidenceRecord, QuarantineRecord};
 use gateproof_core::scenario::{Caller, Check, Expectation, Probe, Scenario};
 use jiff::Timestamp;
 
@@ -79,7 +79,7 @@ pub async fn run_looking(
         tokio::time::sleep(world.pace.pause(attempts.pause)).await;
     }
     if let (Outcome::Failed { mismatches }, Some(observation)) = (&record.outcome, &failed) {
-        record.diagnosis = explain(check, observation, mismatches, look).await;
+        (record.diagnosis, record.cause) = explain(check, observation, mismatches, look).await;
     }
     record.took = began.elapsed().as_secs_f64();
     record
@@ -105,14 +105,19 @@ fn only_lacks_lines(mismatches: &[Mismatch]) -> bool {
     !mismatches.is_empty() && mismatches.iter().all(|m| m.by == EvidenceKind::Log && m.what.starts_with("contains"))
 }
 
-/// What is said of a check that failed: its first broken layer, what proxies logged, the likely cause.
-async fn explain(check: &Check, observation: &Observation, mismatches: &[Mismatch], look: Option<&Look<'_>>) -> Vec<String> {
+/// What is said of a check that failed: its first broken layer, what proxies logged; and the likely cause.
+async fn explain(
+    check: &Check,
+    observation: &Observation,
+    mismatches: &[Mismatch],
+    look: Option<&Look<'_>>,
+) -> (Vec<String>, Option<CauseRecord>) {
     let mut cause = None;
     if let (Observation::Call(seen), Some(call), Some(look)) = (observation, Call::of(&check.probe), look) {
         cause = likely_cause(look.configured().await, &call, &check.expect, seen, mismatches);
     }
     let lines = diagnose_with(&check.expect, observation, mismatches, cause.as_ref());
-    lines.iter().map(|line| redact(line)).collect()
+    (lines.iter().map(|line| redact(line)).collect(), cause.as_ref().map(CauseRecord::of))
 }
 
 /// A record without an outcome of its own yet.
@@ -141,6 +146,7 @@ pub(super) fn unasked(check: &Check, outcome: Outcome) -> CheckRecord {
         destination: None,
         evidence: Vec::new(),
         diagnosis: Vec::new(),
+        cause: None,
         quarantined: None,
         history: None,
     }

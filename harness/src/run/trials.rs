@@ -107,7 +107,7 @@ pub fn failure_text(record: &CheckRecord) -> Option<String> {
     if record.quarantined.is_some() {
         return None;
     }
-    let mut lines = Vec::new();
+    let mut lines: Vec<String> = record.cause.iter().map(|cause| format!("cause: {}", cause.sentences())).collect();
     match &record.outcome {
         Outcome::Passed | Outcome::Flaky | Outcome::Skipped { .. } => return None,
         Outcome::Error { message } => lines.push(format!("could not be judged: {message}")),

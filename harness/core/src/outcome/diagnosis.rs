@@ -4,7 +4,7 @@ use super::cause::Cause;
 use super::describe::{describe_connection, describe_hop};
 use super::layer::{Layer, first_broken, sentence};
 use super::text::clip;
-use super::{CallSeen, ConfigSeen, EvidenceKind, HopSeen, Mismatch, Observation, explain_details, explain_flags, explain_reset};
+use super::{CallSeen, ConfigSeen, HopSeen, Mismatch, Observation, explain_details, explain_flags, explain_reset};
 use crate::scenario::{Connection, Expectation};
 
 /// Lines that name the first broken [`Layer`] and decode what proxies logged.
@@ -14,15 +14,14 @@ pub fn diagnose(expect: &Expectation, seen: &Observation, mismatches: &[Mismatch
     diagnose_with(expect, seen, mismatches, None)
 }
 
-/// The same, with the likely cause as the last line.
+/// The same beside a likely cause, which is told by itself: where it breaks an earlier layer than what was seen, that is the first.
 #[must_use]
 pub fn diagnose_with(expect: &Expectation, seen: &Observation, mismatches: &[Mismatch], cause: Option<&Cause>) -> Vec<String> {
     let Some(layer) = first_broken(expect, seen, mismatches) else { return Vec::new() };
     // What is amiss in the configuration comes before what it led to.
     let layer = cause.map_or(layer, |cause| cause.layer.min(layer));
     let mut out = vec![sentence(layer)];
-    out.extend(told(expect, seen, mismatches));
-    out.extend(cause.map(ToString::to_string));
+    out.extend(told(expect, seen, mismatches, cause.is_some()));
     out
 }
 
@@ -30,7 +29,9 @@ pub fn diagnose_with(expect: &Expectation, seen: &Observation, mismatches: &[Mis
 #[must_use]
 pub fn diagnose_not_reached(words: &str) -> Vec<String> {
     let has = |parts: &[&str]| parts.iter().any(|part| words.contains(part));
-    let layer = if has(&["denied the request", "is invalid", "strict decoding error"]) {
+    let refused =
+        ["denied the request", "is invalid", "strict decoding error", "not declared in schema", "could not find the requested resource"];
+    let layer = if has(&refused) || (words.contains("namespaces \"") && words.contains("\" not found")) {
         Layer::Api
     } else if has(&["the proxies do not have the configuration"]) {
         Layer::Proxy
@@ -42,9 +43,9 @@ pub fn diagnose_not_reached(words: &str) -> Vec<String> {
     vec![sentence(layer)]
 }
 
-fn told(expect: &Expectation, seen: &Observation, mismatches: &[Mismatch]) -> Vec<String> {
+fn told(expect: &Expectation, seen: &Observation, mismatches: &[Mismatch], explained: bool) -> Vec<String> {
     match (expect, seen) {
-        (Expectation::Call(expect), Observation::Call(seen)) => call(seen, &expect.connection, mismatches),
+        (Expectation::Call(expect), Observation::Call(seen)) => call(seen, &expect.connection, mismatches, explained),
         (_, Observation::Config { replicas }) => config(replicas),
         (_, Observation::Logs { lines }) if lines.is_empty() => {
             vec!["Log: there is no line since the state was applied; is the log turned on, and the container the right one?".to_owned()]
@@ -61,24 +62,16 @@ fn told(expect: &Expectation, seen: &Observation, mismatches: &[Mismatch]) -> Ve
     }
 }
 
-fn call(seen: &CallSeen, expected_ends: &[Connection], mismatches: &[Mismatch]) -> Vec<String> {
+/// What the mismatches do not say themselves. Where the cause is known, guesses at it are left out.
+fn call(seen: &CallSeen, expected_ends: &[Connection], mismatches: &[Mismatch], explained: bool) -> Vec<String> {
     let mut out = Vec::new();
-    let surprising_end = seen.connection.as_ref().is_some_and(|c| *c != Connection::Answered && !expected_ends.contains(c));
-    match &seen.connection {
-        Some(end) if surprising_end => {
-            out.push(format!("Connection: {}. {}", describe_connection(seen), what_it_says(end)));
+    if let Some(end) = seen.connection.as_ref().filter(|end| **end != Connection::Answered && !expected_ends.contains(end)) {
+        let words = describe_connection(seen);
+        let shown = mismatches.iter().any(|m| m.observed.contains(&words));
+        let said = if shown { String::new() } else { format!("{words}. ") };
+        if !(shown && explained) {
+            out.push(format!("Connection: {said}{}", if explained { "" } else { what_it_says(end) }).trim_end().to_owned());
         }
-        _ if mismatches.iter().any(|m| m.by == EvidenceKind::Traffic) => match seen.status {
-            Some(status) => out.push(format!("Response: a response came (status {status}), but not the one wanted.")),
-            None => out.push(format!("Response: {}.", describe_connection(seen))),
-        },
-        _ if mismatches.iter().all(|m| m.by == EvidenceKind::Log) => {
-            out.push(
-                "Log: the answer was as wanted; what the proxies logged was not, so the call took another way than the one to be shown."
-                    .to_owned(),
-            );
-        }
-        _ => {}
     }
     // The last proxy that the call reached knows most about why it went no further.
     let troubled: Vec<&HopSeen> = seen.hops.iter().filter(|h| !reasons(h).is_empty()).collect();
@@ -98,10 +91,7 @@ fn call(seen: &CallSeen, expected_ends: &[Connection], mismatches: &[Mismatch]) 
             );
         }
     }
-    for missing in &seen.missing_hops {
-        out.push(format!("Log: {} has no line of this call (looked for {}).", missing.proxy, missing.looked_for));
-    }
-    if seen.hops.is_empty() && !seen.missing_hops.is_empty() {
+    if seen.hops.is_empty() && !seen.missing_hops.is_empty() && !explained {
         out.push("Path: no proxy that was asked logged the call: it did not reach one, or their access log is off.".to_owned());
     }
     out
@@ -110,14 +100,17 @@ fn call(seen: &CallSeen, expected_ends: &[Connection], mismatches: &[Mismatch]) 
 /// What a line says about a failure, decoded; empty when it tells of none.
 fn reasons(hop: &HopSeen) -> Vec<String> {
     let e = &hop.entry;
-    let mut out: Vec<String> = explain_flags(&e.flags).into_iter().map(|(flag, words)| format!("{flag}: {words}")).collect();
+    let flags = explain_flags(&e.flags);
+    // That it was tried until it was given up says nothing beside what each try failed by.
+    let telling = flags.iter().filter(|(flag, _)| *flag != "URX" || flags.len() == 1);
+    let mut out: Vec<String> = telling.map(|(flag, words)| format!("{flag}: {words}")).collect();
     for details in [&e.details, &e.termination] {
         // The upstream's own answer is no fault of a proxy.
         if details != "via_upstream"
             && let Some(words) = explain_details(details)
         {
-            let why = explain_reset(details).map(|why| format!("; {why}"));
-            out.push(format!("{details}: {words}{}", why.unwrap_or_default()));
+            // The reason in the braces says more than that there was one.
+            out.push(format!("{details}: {}", explain_reset(details).unwrap_or(words)));
         }
     }
     if e.upstream_failure != "-" && !e.upstream_failure.is_empty() {
@@ -137,7 +130,9 @@ fn what_it_says(end: &Connection) -> &'static str {
         }
         Connection::Refused => "Nobody listens at that address: no listener on that port, or no pod behind it.",
         Connection::Timeout => "Nothing came in time: an address that nobody has, packets dropped, or an upstream that does not answer.",
-        Connection::DnsFailure => "The caller found no address for the name; no proxy was asked.",
+        Connection::DnsFailure => {
+            "The caller found no address for the name; no proxy was asked. A host outside the mesh is declared under `outside` in scenario.yaml."
+        }
         Connection::TlsAlert(_) => "The peer ended the TLS handshake; the alert's name says why.",
         Connection::Other(_) => "The call itself failed before or beside any connection; the caller's words say how.",
         Connection::CertificateRejected => {
@@ -152,4 +147,22 @@ fn config(replicas: &[ConfigSeen]) -> Vec<String> {
         return Vec::new();
     }
     vec![format!("In the proxy: replicas differ; {} of {} do not have it: {}.", without.len(), replicas.len(), without.join(", "))]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_api_refuses_breaks_the_first_layer() {
+        for words in [
+            "applying VirtualService a/b: failed to create typed patch object (a/b): .spec.subsett: field not declared in schema",
+            "looking up networking.istio.io/v2 for VirtualService a/b: the server could not find the requested resource",
+            "applying DestinationRule bilings/b: namespaces \"bilings\" not found",
+            "applying Gateway a/b: admission webhook denied the request: x",
+        ] {
+            assert!(diagnose_not_reached(words)[0].starts_with("First broken layer: accepted by the API (1 of 7)"), "{words}");
+        }
+        assert_eq!(diagnose_not_reached("reading the pods of a/b: the connection broke"), Vec::<String>::new());
+    }
 }

@@ -121,7 +121,8 @@ fn every_mismatch_comes_at_once_with_its_kind() {
     assert!(found[..8].iter().all(|m| m.by == EvidenceKind::Traffic) && found[8..].iter().all(|m| m.by == EvidenceKind::Log));
     let lines = diagnose(&e, &o, &found);
     assert!(lines[0].starts_with("First broken layer: connection made (5 of 7)"), "{lines:?}");
-    assert!(lines[1].starts_with("Connection: reset (curl 35"));
+    // How it ended stands in the mismatches; here is what that says.
+    assert!(lines[1].starts_with("Connection: The peer took the connection and reset it"), "{lines:?}");
 }
 
 #[test]
@@ -353,6 +354,29 @@ fn a_diagnosis_decodes_what_the_last_proxy_logged() {
     let (e, o) = (Expectation::Call(Box::new(expect)), Observation::Call(Box::new(seen)));
     let lines = diagnose(&e, &o, &judge(&e, &o));
     assert!(lines[0].starts_with("First broken layer: configuration in the proxy (3 of 7)"), "{lines:?}");
-    assert_eq!(lines[1], "Response: a response came (status 503), but not the one wanted.");
-    assert!(lines[2].contains("NR: no route") && lines[2].contains("filter_chain_not_found: no filter chain"), "{lines:?}");
+    // The status stands beside it already, as what was observed.
+    assert_eq!(lines.len(), 2, "{lines:?}");
+    assert!(lines[1].contains("NR: no route") && lines[1].contains("filter_chain_not_found: no filter chain"), "{lines:?}");
+}
+
+#[test]
+fn a_diagnosis_says_nothing_that_is_observed_already() {
+    let missing = MissingHop { proxy: name(EGRESS), looked_for: "token x".into() };
+    let seen = CallSeen {
+        connection: Some(Connection::Reset),
+        connection_detail: Some("curl 35: reset".into()),
+        missing_hops: vec![missing],
+        ..CallSeen::default()
+    };
+    let path = vec![want(EGRESS)];
+    let explained = |expect: CallExpect| {
+        let (e, o) = (Expectation::Call(Box::new(expect)), Observation::Call(Box::new(seen.clone())));
+        diagnose(&e, &o, &judge(&e, &o))
+    };
+    let lines = explained(CallExpect { status: Some(200), path: path.clone(), ..CallExpect::default() });
+    assert!(lines.iter().all(|line| !line.contains("curl 35") && !line.contains("has no line of this call")), "{lines:?}");
+    assert!(lines[1].starts_with("Connection: The peer took the connection and reset it"), "{lines:?}");
+    // Where no expectation shows how the connection ended, the diagnosis does.
+    let lines = explained(CallExpect { stdout: Some(TextMatch::Equals("200".into())), ..CallExpect::default() });
+    assert!(lines[1].starts_with("Connection: reset (curl 35: reset). The peer"), "{lines:?}");
 }

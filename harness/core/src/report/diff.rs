@@ -40,7 +40,7 @@ pub struct RunDiff {
     pub paths: Vec<PathChange>,
     /// Configuration of the proxies; None when not both runs wrote it down (`run --observe`).
     pub configuration: Option<Drift>,
-    /// Seconds of the whole run and of each scenario's checks and states.
+    /// Seconds that passed: of the whole run, and in the states of each scenario.
     pub times: Vec<Took>,
 }
 
@@ -64,7 +64,8 @@ pub struct OutcomeChange {
     pub before: String,
     /// In the second.
     pub after: String,
-    /// What was not as expected in the one that is red or flaky (the second, where both are), a line each.
+    /// Of the one that is red or flaky (the second, where both are): the likely cause where it is known, then what was not as
+    /// expected, a line each.
     pub why: Vec<String>,
 }
 
@@ -157,7 +158,9 @@ fn head(run: &RunRecord) -> RunHead {
 fn wrong(check: &CheckRecord) -> Vec<String> {
     match &check.outcome {
         Outcome::Failed { mismatches } => {
-            mismatches.iter().map(|m| format!("{}: expected {}, observed {}", m.what, m.expected, m.observed)).collect()
+            let cause = check.cause.as_ref().map(|cause| format!("cause: {}", cause.sentences()));
+            let wrong = mismatches.iter().map(|m| format!("{}: expected {}, observed {}", m.what, m.expected, m.observed));
+            cause.into_iter().chain(wrong).collect()
         }
         Outcome::Error { message } => vec![message.clone()],
         Outcome::Skipped { reason } => vec![reason.clone()],
@@ -181,12 +184,9 @@ fn versions(before: &RunRecord, after: &RunRecord) -> Vec<Change> {
 }
 
 fn times(before: &RunRecord, after: &RunRecord) -> Vec<Took> {
-    // Checks of a state are asked at once, so their sum is no time that passed; it still says what became slower.
+    // Checks of a state are asked at once: their sum would be no time that passed.
     let of = |run: &RunRecord| -> BTreeMap<String, f64> {
-        let scenario = |s: &super::record::ScenarioRecord| {
-            s.stages.iter().map(|t| t.apply_took + t.gate_took).sum::<f64>() + s.checks.iter().map(|c| c.took).sum::<f64>()
-        };
-        run.scenarios.iter().map(|s| (s.id.to_string(), scenario(s))).collect()
+        run.scenarios.iter().filter_map(|s| Some((s.id.to_string(), verdict::scenario_took(s)?))).collect()
     };
     let (old, new) = (of(before), of(after));
     let names: BTreeSet<&String> = old.keys().chain(new.keys()).collect();
@@ -231,7 +231,7 @@ pub fn diff_text(diff: &RunDiff) -> String {
         format!("{}\n    - {}\n    + {}", plain(&c.check), hops(&c.before), hops(&c.after))
     };
     list("paths", diff.paths.iter().map(path).collect());
-    list("time, in states and checks", diff.times.iter().filter_map(slower).collect());
+    list("time", diff.times.iter().filter_map(slower).collect());
     out.push_str(&configuration(diff.configuration.as_ref()));
     let same = diff.compared - diff.outcomes.len();
     let _ = write!(out, "\n{} of {} that both runs have came out the same", same, plural(diff.compared, "check"));
@@ -319,6 +319,21 @@ mod tests {
         assert_eq!(found.outcomes[0].after, "flaky");
         assert_eq!(found.outcomes[0].why, ["status: expected 200, observed 503"]);
         assert!(!found.same_outcomes);
+    }
+
+    #[test]
+    fn a_scenario_takes_no_longer_than_its_run() {
+        // Three checks of a state, asked at once.
+        let mut record = sample::green();
+        for check in &mut record.scenarios[1].checks {
+            check.attempts[0].at = "2026-11-21T01:48:30.5Z".to_owned();
+            check.took = 2.0;
+        }
+        let took = verdict::scenario_took(&record.scenarios[1]).unwrap();
+        let states: f64 = record.scenarios[1].stages.iter().map(|s| s.apply_took + s.gate_took).sum();
+        assert!((took - states - 2.0).abs() < 0.001, "{took}");
+        // An older record does not say when a check began.
+        assert_eq!(verdict::scenario_took(&record.scenarios[2]), None);
     }
 
     #[test]

@@ -104,8 +104,11 @@ fn case(out: &mut String, class: &str, check: &CheckRecord) {
         Outcome::Failed { mismatches } => {
             let lines: Vec<String> =
                 mismatches.iter().map(|m| format!("{}: expected {}, observed {}", m.what, m.expected, m.observed)).collect();
-            let message = lines.first().cloned().unwrap_or_else(|| "not as expected".to_owned());
-            let mut text = lines;
+            let first = lines.first().cloned().unwrap_or_else(|| "not as expected".to_owned());
+            // Who sees the message only is to see why, before what.
+            let message = check.cause.as_ref().map_or_else(|| first.clone(), |cause| format!("{} ({first})", cause.text));
+            let mut text: Vec<String> = check.cause.iter().map(|cause| format!("cause: {}", cause.sentences())).collect();
+            text.extend(lines);
             text.extend(check.diagnosis.iter().map(|d| format!("diagnosis: {d}")));
             text.extend(verdict::history(check));
             text.extend((!check.command.is_empty()).then(|| format!("repeat: {}", check.command)));

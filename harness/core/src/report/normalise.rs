@@ -16,8 +16,13 @@ static RULES: LazyLock<Vec<(Regex, &'static str)>> = LazyLock::new(|| {
         (r"\b(?:Mon|Tue|Wed|Thu|Fri|Sat|Sun), \d{1,2} [A-Z][a-z]{2} \d{4} \d{2}:\d{2}:\d{2} GMT\b", "<time>"),
         (r"(?i)\b[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}\b", "<id>"),
         (r"(?i)\b(?:[0-9a-f]{2}:){5,}[0-9a-f]{2}\b", "<id>"),
+        // A call's own token, and a sentinel's.
+        (r"\bgp-[A-Za-z0-9]{1,8}-\d+\b", "<token>"),
+        (r"(?i)\b(sha-?256[=: ]\s*)[0-9a-f]{8,}", "$1<id>"),
         // Letters and digits mixed in one long word: a run's token, a fingerprint.
+        (r"(?i)\b[0-9a-f]{10,}(?:[0-9][a-f]|[a-f][0-9])[0-9a-f]*\b", "<id>"),
         (r"(?i)\b[0-9a-f]*(?:[0-9][a-f]|[a-f][0-9])[0-9a-f]{10,}\b", "<id>"),
+        (r"(?i)\b[0-9a-f]{5,}(?:[0-9][a-f]|[a-f][0-9])[0-9a-f]{5,}\b", "<id>"),
         (r"\b[A-Za-z]*(?:[A-Za-z]\d|\d[A-Za-z])[A-Za-z0-9]{14,}\b", "<token>"),
         (r"(?i)\b((?:run[- ]?)?token[=: ]\s*)[A-Za-z0-9_-]*\d[A-Za-z0-9_-]*", "$1<token>"),
         // A pod of a Deployment: Kubernetes writes both suffixes in this alphabet.
@@ -109,6 +114,13 @@ mod tests {
             ("connected to localhost:45123 in 12 ms", "connected to localhost:<port> in <duration>"),
             ("the body holds 4f9a1c07b2e84d21", "the body holds <id>"),
             ("request 5f0c7c1e-1f0f-4b8a-9f5e-0123456789ab", "request <id>"),
+            (
+                "istio-egressgateway-<pod> logged the later sentinel gp-2564947d-3",
+                "istio-egressgateway-<pod> logged the later sentinel <token>",
+            ),
+            ("looked for token gp-9886eeeb-12 or addresses", "looked for token <token> or addresses"),
+            ("certificate CN=a, sha256 174787945c8cdae5…", "certificate CN=a, sha256 <id>…"),
+            ("fingerprint 174787945c8cdae5 and 17478794512345c8", "fingerprint <id> and <id>"),
             ("status 200, route catch-all", "status 200, route catch-all"),
             ("istio-ingressgateway and dual-gateway", "istio-ingressgateway and dual-gateway"),
             ("2 of 2 ready, Istio 1.30.0", "2 of 2 ready, Istio 1.30.0"),

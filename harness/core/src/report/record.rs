@@ -6,6 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::names::{Namespaced, ScenarioId};
+use crate::outcome::cause::Cause;
 use crate::outcome::{HopSeen, Outcome, redact};
 use crate::parity::Digest;
 use crate::scenario::{ScenarioValue, ValueSource};
@@ -262,6 +263,9 @@ pub struct CheckRecord {
     pub evidence: Vec<EvidenceRecord>,
     /// For a red check: what the layers and flags say, a line each.
     pub diagnosis: Vec<String>,
+    /// For a red check: why it likely failed; None where the configuration does not show it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cause: Option<CauseRecord>,
     /// Why its failure does not make the run red, where it is in quarantine.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub quarantined: Option<QuarantineRecord>,
@@ -275,6 +279,31 @@ impl CheckRecord {
     #[must_use]
     pub fn counts_red(&self) -> bool {
         !self.outcome.is_green() && self.quarantined.is_none()
+    }
+}
+
+/// See [`CheckRecord::cause`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct CauseRecord {
+    /// What is wrong, in a sentence without its end.
+    pub text: String,
+    /// Where to look, the likeliest first, such as "`spec.hosts` of Gateway shop/front"; empty when an object is missing.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub look_at: Vec<String>,
+}
+
+impl CauseRecord {
+    /// What is written down of a cause, without secrets.
+    #[must_use]
+    pub fn of(cause: &Cause) -> Self {
+        Self { text: redact(&cause.text), look_at: cause.places.iter().map(|place| redact(&place.to_string())).collect() }
+    }
+
+    /// All of it: what is wrong, and where to look.
+    #[must_use]
+    pub fn sentences(&self) -> String {
+        let look = if self.look_at.is_empty() { String::new() } else { format!(" Look at {}.", self.look_at.join(" and ")) };
+        format!("{}.{look}", self.text)
     }
 }
 

@@ -73,6 +73,7 @@ pub(crate) fn check(name: &str, proves: &str, command: &str, expected: &[&str], 
         destination: None,
         evidence: Vec::new(),
         diagnosis: Vec::new(),
+        cause: None,
         quarantined: None,
         history: None,
     }
@@ -335,10 +336,11 @@ pub(crate) fn red() -> RunRecord {
         attempt(1.4, "200, no line in the gateway", &["path[1]: no line of this call"]),
     ];
     failed.took = 3.5;
-    failed.diagnosis = texts(&[
-        "The sidecar's cluster is `PassthroughCluster`: no VirtualService took the call.",
-        "VirtualService mesh-test/egress names the gateway `egres`, which does not exist.",
-    ]);
+    failed.diagnosis = texts(&["The sidecar's cluster is `PassthroughCluster`: no VirtualService took the call."]);
+    failed.cause = Some(CauseRecord {
+        text: "VirtualService mesh-test/egress names the gateway `egres`, which does not exist".to_owned(),
+        look_at: texts(&["`spec.gateways[0]` of VirtualService mesh-test/egress"]),
+    });
     let skipped = &mut egress.checks[1];
     skipped.outcome = Outcome::Skipped { reason: "its state could not be reached: the API refused the patch".to_owned() };
     let gone = &mut ingress.checks[3];

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use super::again::with_commands;
 use super::record::{AttemptRecord, CheckRecord, RunRecord, ScenarioRecord, Tally};
 use super::text::{Cell, Table, clean, code, fence, hanging, plain, prose, shorten};
-use super::verdict::{self, Verdict, check_mark, check_word, counts, plural, seconds};
+use super::verdict::{self, Told, Verdict, check_mark, check_word, counts, plural, seconds};
 use crate::outcome::Outcome;
 
 /// Most bytes that GitHub takes of a step's summary, less a margin.
@@ -28,14 +28,14 @@ pub fn summary(record: &RunRecord, report: Option<&str>) -> String {
         let _ = writeln!(out, "  {id:width$}  {word}  {}", counts(Tally::of(&scenario.checks)));
     }
     // The last lines are those that are on the screen when the run is over: the first failure stands there, in full.
-    let reds: Vec<_> = verdict::checks(record).filter(|(_, c)| !matches!(c.outcome, Outcome::Passed | Outcome::Skipped { .. })).collect();
-    let first = reds.iter().position(|(_, c)| !c.outcome.is_green()).unwrap_or(0);
-    for (n, (scenario, check)) in reds.iter().enumerate().filter(|(n, _)| *n != first) {
+    let told = verdict::told(record);
+    let first = told.iter().position(|t| !t.first().outcome.is_green()).unwrap_or(0);
+    for (n, one) in told.iter().enumerate().filter(|(n, _)| *n != first) {
         // Of many failures one is told in full; the report has the others.
-        if n < IN_FULL { red_plain(&mut out, scenario, check) } else { red_in_a_line(&mut out, scenario, check) }
+        if n < IN_FULL { in_full(&mut out, one) } else { in_a_line(&mut out, one) }
     }
-    if let Some((scenario, check)) = reds.get(first) {
-        red_plain(&mut out, scenario, check);
+    if let Some(one) = told.get(first) {
+        in_full(&mut out, one);
     }
     if let Some(why) = &record.ended_early {
         let _ = writeln!(out, "\nThe run ended early: {}", plain(why));
@@ -62,18 +62,22 @@ pub fn summary(record: &RunRecord, report: Option<&str>) -> String {
     out
 }
 
-fn red_plain(out: &mut String, scenario: &ScenarioRecord, check: &CheckRecord) {
-    let heading = format!("\n{}: {}::{}", check_word(check).to_uppercase(), scenario.id, plain(&check.name));
+/// The names of checks, then why they likely failed, then the first of them in full and a line of each other.
+fn in_full(out: &mut String, told: &Told<'_>) {
+    heading(out, told);
+    let check = told.first();
     match &check.outcome {
         Outcome::Passed | Outcome::Skipped { .. } => return,
         Outcome::Flaky => {
-            let _ = writeln!(out, "{heading}\n  as expected only at attempt {} ({})", check.attempts.len(), seconds(check.took));
+            let _ = writeln!(out, "  as expected only at attempt {} ({})", check.attempts.len(), seconds(check.took));
             for line in attempts(check) {
                 let _ = writeln!(out, "  {}", shorten(&plain(&line), 400));
             }
         }
         Outcome::Failed { mismatches } => {
-            let _ = writeln!(out, "{heading}");
+            if told.checks.len() > 1 {
+                let _ = writeln!(out, "  of the first:");
+            }
             for m in mismatches {
                 let _ = writeln!(out, "  {}", plain(&m.what));
                 let _ = writeln!(out, "    expected: {}", shorten(&plain(&m.expected), 400));
@@ -91,7 +95,7 @@ fn red_plain(out: &mut String, scenario: &ScenarioRecord, check: &CheckRecord) {
             }
         }
         Outcome::Error { message } => {
-            let _ = writeln!(out, "{heading}\n  {}", plain(message));
+            let _ = writeln!(out, "  {}", plain(message));
         }
     }
     for line in &check.diagnosis {
@@ -100,21 +104,48 @@ fn red_plain(out: &mut String, scenario: &ScenarioRecord, check: &CheckRecord) {
     for line in verdict::quarantine(check).into_iter().chain(verdict::history(check)) {
         let _ = writeln!(out, "  {}", plain(&line));
     }
+    // A state that was not reached has no command of its own.
     if !check.command.is_empty() && !check.outcome.is_green() {
         let _ = writeln!(out, "  repeat: {}", hanging(&check.command, 4));
     }
+    for (_, other) in told.checks.iter().skip(1) {
+        if let Some(first) = wrong(other).filter(|_| matches!(other.outcome, Outcome::Failed { .. })) {
+            let _ = writeln!(out, "  of {}: {first}", plain(&other.name));
+        }
+    }
 }
 
-fn red_in_a_line(out: &mut String, scenario: &ScenarioRecord, check: &CheckRecord) {
+fn heading(out: &mut String, told: &Told<'_>) {
+    out.push('\n');
+    for (_, check) in &told.checks {
+        let _ = writeln!(out, "{}: {}::{}", check_word(check).to_uppercase(), told.scenario.id, plain(&check.name));
+    }
+    if let Some(cause) = &told.first().cause {
+        let _ = writeln!(out, "  cause: {}", plain(&cause.text));
+        if !cause.look_at.is_empty() {
+            let _ = writeln!(out, "  look at {}", plain(&cause.look_at.join(" and ")));
+        }
+    }
+}
+
+/// The first thing that was not as expected; None of what could not be judged.
+fn wrong(check: &CheckRecord) -> Option<String> {
+    let Outcome::Failed { mismatches } = &check.outcome else { return None };
+    let m = mismatches.first()?;
+    let more = if mismatches.len() > 1 { format!(" (and {} more)", mismatches.len() - 1) } else { String::new() };
+    let [expected, observed] = [&m.expected, &m.observed].map(|text| shorten(&plain(text), 80));
+    Some(format!("{}: expected {expected}, observed {observed}{more}", plain(&m.what)))
+}
+
+fn in_a_line(out: &mut String, told: &Told<'_>) {
+    heading(out, told);
+    let check = told.first();
     let why = match &check.outcome {
-        Outcome::Failed { mismatches } => mismatches.first().map(|m| {
-            format!("{}: expected {}, observed {}", plain(&m.what), shorten(&plain(&m.expected), 80), shorten(&plain(&m.observed), 80))
-        }),
+        Outcome::Failed { .. } => wrong(check),
         Outcome::Error { message } => Some(shorten(&plain(message), 160)),
         _ => None,
     };
-    let word = check_word(check).to_uppercase();
-    let _ = writeln!(out, "\n{word}: {}::{}\n  {}", scenario.id, plain(&check.name), why.unwrap_or_default());
+    let _ = writeln!(out, "  {}", why.unwrap_or_default());
 }
 
 /// A line for each attempt: when, and what was not as expected.
@@ -179,6 +210,9 @@ fn red_markdown(scenario: &ScenarioRecord, check: &CheckRecord) -> Option<String
         prose(&shorten(&plain(&check.name), 300)),
         check_word(check)
     );
+    if let Some(cause) = &check.cause {
+        let _ = writeln!(out, "**Likely cause:** {}\n", prose(&shorten(&plain(&cause.sentences()), 2000)));
+    }
     match &check.outcome {
         Outcome::Passed | Outcome::Skipped { .. } => return None,
         Outcome::Flaky => {

@@ -93,6 +93,50 @@ fn short_forms_of_a_red_run() {
 }
 
 #[test]
+fn several_checks_with_one_cause_have_it_once_and_each_its_own_mismatches() {
+    let mut record = sample::red();
+    let checks = &mut record.scenarios[2].checks;
+    let (cause, first) = (checks[0].cause.clone().unwrap(), checks[0].clone());
+    let status = Mismatch { what: "status".into(), expected: "201".into(), observed: "503".into(), by: EvidenceKind::Traffic };
+    checks[1] = CheckRecord { name: checks[1].name.clone(), outcome: Outcome::Failed { mismatches: vec![status] }, ..first };
+    let text = summary(&record, None);
+    let lines: Vec<&str> = text.lines().collect();
+    let at = lines.iter().position(|l| *l == "FAILED: 20-egress::traffic leaves through the egress gateway").unwrap();
+    assert_eq!(lines[at + 1], "FAILED: 20-egress::without the VirtualService it does not", "{text}");
+    assert_eq!(lines[at + 2], format!("  cause: {}", cause.text), "{text}");
+    assert_eq!(lines[at + 3], format!("  look at {}", cause.look_at[0]), "{text}");
+    assert!(text.contains("  of without the VirtualService it does not: status: expected 201, observed 503"), "{text}");
+    assert_eq!(text.matches(&cause.text).count(), 1, "{text}");
+    let page = render(&record, None);
+    let head = page.split("## Contents").next().unwrap();
+    assert_eq!(head.matches("does not exist").count(), 1, "{head}");
+    assert!(
+        head.contains(">   - [20-egress / without the VirtualService it does not](#evidence-3-2): status: expected 201, observed 503"),
+        "{head}"
+    );
+    for form in [github_summary(&record), html(&record, None), page.clone()] {
+        assert!(form.contains("status") && form.contains("201") && form.contains("503"), "{form}");
+    }
+    assert_eq!(junit(&record).matches("<failure message=\"VirtualService mesh-test/egress names the gateway").count(), 2);
+    // A cause in another state's words, or a check in quarantine, stands by itself.
+    record.scenarios[2].checks[1].cause = None;
+    assert_eq!(summary(&record, None).matches("\n\nFAILED: 20-egress::").count(), 2);
+}
+
+#[test]
+fn a_state_that_was_not_reached_is_told_once_with_all_its_checks() {
+    let mut record = sample::red();
+    for check in &mut record.scenarios[1].checks {
+        check.outcome = Outcome::Error { message: "the API refused it".to_owned() };
+        check.diagnosis = vec!["First broken layer: accepted by the API (1 of 7).".to_owned()];
+    }
+    let text = summary(&record, None);
+    assert_eq!(text.matches("the API refused it").count(), 1, "{text}");
+    assert_eq!(text.matches("COULD NOT BE JUDGED: 10-ingress::").count(), 4, "{text}");
+    assert_eq!(text.matches("accepted by the API").count(), 1, "{text}");
+}
+
+#[test]
 fn no_page_of_a_red_run_says_that_the_run_passed() {
     for (record, word) in [(sample::red(), "FAILED"), (sample::flaky(), "FLAKY"), (sample::unfinished(), "INCOMPLETE")] {
         for text in [render(&record, None), summary(&record, None), github_summary(&record), html(&record, None)] {
@@ -226,6 +270,7 @@ fn everywhere(record: &mut RunRecord, text: &str) {
         for (at, c) in s.checks.iter_mut().enumerate() {
             (c.name, c.proves, c.given, c.command) = (t(), t(), t(), t());
             (c.expected, c.observed, c.diagnosis) = (v(), v(), v());
+            c.cause = Some(CauseRecord { text: t(), look_at: v() });
             (c.caller, c.destination) = (Some(t()), Some(t()));
             c.attempts = vec![AttemptRecord { after: 0.1, seen: t(), at: t(), wrong: v() }];
             c.quarantined = (at % 2 == 0).then(|| QuarantineRecord { reason: t(), until: t() });

@@ -1,5 +1,7 @@
 //! The verdict of a run and of each scenario. One place decides, so that no page contradicts another.
 
+use std::collections::BTreeMap;
+
 use super::record::{CheckRecord, NOT_REACHED, RunRecord, ScenarioRecord, Tally};
 use crate::outcome::Outcome;
 
@@ -146,6 +148,51 @@ pub(super) fn checks(record: &RunRecord) -> impl Iterator<Item = (&ScenarioRecor
     record.scenarios.iter().flat_map(|s| s.checks.iter().map(move |c| (s, c)))
 }
 
+/// Checks that are neither passed nor skipped and are told together: one, or several of a scenario with the same cause, or with
+/// the same reason why they could not be judged.
+pub(super) struct Told<'a> {
+    /// The scenario's place in the record.
+    pub(super) at: usize,
+    /// The scenario.
+    pub(super) scenario: &'a ScenarioRecord,
+    /// The checks, with their places; at least one.
+    pub(super) checks: Vec<(usize, &'a CheckRecord)>,
+}
+
+impl<'a> Told<'a> {
+    /// The first, whose cause is that of all.
+    pub(super) fn first(&self) -> &'a CheckRecord {
+        self.checks[0].1
+    }
+
+    fn takes(&self, at: usize, check: &CheckRecord) -> bool {
+        let first = self.first();
+        let same = match (&first.outcome, &check.outcome) {
+            (Outcome::Error { message }, Outcome::Error { message: other }) => message == other,
+            (Outcome::Failed { .. }, Outcome::Failed { .. }) => first.cause.is_some() && first.cause == check.cause,
+            _ => false,
+        };
+        self.at == at && same && first.quarantined == check.quarantined
+    }
+}
+
+/// What is red or flaky, in the record's order.
+pub(super) fn told(record: &RunRecord) -> Vec<Told<'_>> {
+    let mut all: Vec<Told<'_>> = Vec::new();
+    for (at, scenario) in record.scenarios.iter().enumerate() {
+        for (place, check) in scenario.checks.iter().enumerate() {
+            if matches!(check.outcome, Outcome::Passed | Outcome::Skipped { .. }) {
+                continue;
+            }
+            match all.iter_mut().find(|told| told.takes(at, check)) {
+                Some(told) => told.checks.push((place, check)),
+                None => all.push(Told { at, scenario, checks: vec![(place, check)] }),
+            }
+        }
+    }
+    all
+}
+
 /// `12 checks: 10 passed, 1 flaky, 1 failed`; counts of zero are left out.
 pub(super) fn counts(tally: Tally) -> String {
     counts_in(tally, "")
@@ -198,6 +245,21 @@ pub(super) fn seconds(s: f64) -> String {
     } else {
         format!("{:.0} min {:02.0} s", (s / 60.0).floor(), (s % 60.0).floor())
     }
+}
+
+/// Seconds from a scenario's first state to its last check, states that were gone through again included: those of bringing the
+/// cluster into each state, and from the first check's beginning in it to the last one's end. None when no check says when it began.
+pub(super) fn scenario_took(scenario: &ScenarioRecord) -> Option<f64> {
+    let asked = scenario.checks.iter().filter(|c| !c.attempts.is_empty());
+    let mut windows: BTreeMap<&str, (f64, f64)> = BTreeMap::new();
+    for check in asked {
+        let began: jiff::Timestamp = check.attempts[0].at.parse().ok()?;
+        let began = (began - jiff::Timestamp::UNIX_EPOCH).total(jiff::Unit::Second).ok()?;
+        let window = windows.entry(check.given.as_str()).or_insert((began, began));
+        *window = (window.0.min(began), window.1.max(began + check.took));
+    }
+    let states = scenario.stages.iter().map(|stage| stage.apply_took + stage.gate_took).sum::<f64>();
+    (!windows.is_empty()).then(|| states + windows.values().map(|(from, to)| to - from).sum::<f64>())
 }
 
 /// Seconds from start to end of the run; None when it has no end or a time cannot be read.

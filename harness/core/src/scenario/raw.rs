@@ -35,7 +35,8 @@ pub(super) struct ScenarioFile {
     pub outside: Option<Vec<OutsideFile>>,
     /// TLS secrets to generate for the run. None is ever kept in the repository.
     pub certificates: Option<Vec<CertificateFile>>,
-    /// Namespaces that get the ConfigMap `gateproof-run` with this run's `token` and `ca.crt`.
+    /// Namespaces that get the ConfigMap `gateproof-run` with this run's `token` and `ca.crt`. A caller that is to trust the run's
+    /// certificates mounts it, and leads curl to `ca.crt` by `CURL_CA_BUNDLE`.
     pub run_config: Option<Vec<Text>>,
     /// The manifests of the intact scenario, beside this file. The order decides nothing.
     pub manifests: Option<Vec<Text>>,
@@ -269,7 +270,8 @@ pub(super) struct HttpFile {
     pub headers: Option<BTreeMap<String, Text>>,
     /// A request body.
     pub body: Option<Text>,
-    /// Whether the server's certificate is verified against the run's CAs. Default: `runCas`.
+    /// Whether the server's certificate is verified. Default: `runCas`. From a pod it is its own curl that verifies, against what the
+    /// pod trusts: see `runConfig`.
     pub verify: Option<VerifyFile>,
     /// `NAMESPACE/NAME` of a declared certificate to present. In a pod, `sh` is needed beside curl.
     pub client_certificate: Option<NamespacedName>,
@@ -281,7 +283,7 @@ pub(super) struct HttpFile {
 #[derive(JsonSchema)]
 #[schemars(rename_all = "camelCase")]
 pub(super) enum VerifyFile {
-    /// Against the CAs that signed stand-ins and declared secrets.
+    /// Against the CAs that signed stand-ins and declared secrets; from a pod against what its curl trusts.
     RunCas,
     /// Not at all (`curl -k`); the certificate is still observed.
     Insecure,

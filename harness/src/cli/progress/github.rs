@@ -64,7 +64,8 @@ fn error(id: &ScenarioId, check: &CheckRecord, file: &str, line: Option<usize>) 
         Outcome::Error { message } => vec![format!("could not be judged: {message}")],
         _ => Vec::new(),
     };
-    let what = redact(&what.into_iter().chain(check.diagnosis.iter().cloned()).collect::<Vec<_>>().join("\n"));
+    let cause = check.cause.iter().map(|cause| format!("cause: {}", cause.sentences()));
+    let what = redact(&cause.chain(what).chain(check.diagnosis.iter().cloned()).collect::<Vec<_>>().join("\n"));
     let line = line.map(|n| format!(",line={n}")).unwrap_or_default();
     format!("::error file={}{line},title={}::{}", property(file), property(&format!("{id}: {}", check.name)), escape(&what))
 }

@@ -158,6 +158,7 @@ mod tests {
             destination: None,
             evidence: vec![],
             diagnosis: vec![],
+            cause: None,
             quarantined: quarantined.then(|| QuarantineRecord { reason: text(), until: text() }),
             history: None,
         }

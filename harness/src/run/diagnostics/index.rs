@@ -70,6 +70,9 @@ pub(super) fn of_state(red: &Red<'_>, gathered: &Gathered, bounds: Bounds) -> St
     }
     for check in &red.checks {
         let _ = writeln!(out, "- {}", code(&check.name));
+        if let Some(cause) = &check.cause {
+            let _ = writeln!(out, "  - likely cause: {}", code(&cause.sentences()));
+        }
         match &check.outcome {
             Outcome::Failed { mismatches } => {
                 for m in mismatches {

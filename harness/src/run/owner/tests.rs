@@ -62,6 +62,7 @@ fn record(name: &str) -> CheckRecord {
         destination: None,
         evidence: vec![],
         diagnosis: vec![],
+        cause: None,
     }
 }
 

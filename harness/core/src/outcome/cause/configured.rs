@@ -25,7 +25,7 @@ pub struct Configured {
 
 impl Configured {
     /// What a cause may be read off: (`apiVersion`, kind, plural).
-    pub const KINDS: [(&str, &str, &str); 15] = [
+    pub const KINDS: [(&str, &str, &str); 16] = [
         ("networking.istio.io/v1", "Gateway", "gateways"),
         ("networking.istio.io/v1", "VirtualService", "virtualservices"),
         ("networking.istio.io/v1", "DestinationRule", "destinationrules"),
@@ -39,6 +39,7 @@ impl Configured {
         ("gateway.networking.k8s.io/v1", "TLSRoute", "tlsroutes"),
         ("v1", "Service", "services"),
         ("v1", "Pod", "pods"),
+        ("v1", "Namespace", "namespaces"),
         ("v1", "Secret", "secrets"),
         ("apps/v1", "Deployment", "deployments"),
     ];

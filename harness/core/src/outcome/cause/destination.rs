@@ -5,6 +5,7 @@ use serde_json::Value;
 use super::configured::{Configured, ISTIO, Port, is_ready, numbers, ports, service_host};
 use super::names::{export_field, export_to, few, labels, list, namespace, qualified, selects, shown, text, texts, visible};
 use super::{Cause, Layer, Place};
+use crate::outcome::AccessLogEntry;
 use crate::scenario::KubeObject;
 
 /// Where a route leads.
@@ -264,6 +265,31 @@ pub(super) fn wrong_inbound_port(c: &Configured, workload: &crate::names::Namesp
         let target = Target { host: service_host(service), port: Some(port.number), subset: None, by: None };
         wrong_target_port(c, &workload.namespace, &target)
     })
+}
+
+/// Why a sidecar's connection to its own application was refused, where the Service is in order: nobody listens on that port.
+pub(super) fn nobody_listens(c: &Configured, workload: &crate::names::Namespaced, entry: &AccessLogEntry) -> Option<Cause> {
+    let wanted: u16 = entry.cluster.strip_prefix("inbound|")?.split('|').next()?.parse().ok()?;
+    // Envoy names the error of the system, or its number on Linux.
+    let refused = |said: &String| {
+        said.to_ascii_lowercase().replace('_', " ").contains("connection refused") || said.contains("delayed_connect_error:_111")
+    };
+    if ![&entry.upstream_failure, &entry.details].into_iter().any(refused) {
+        return None;
+    }
+    let deployment = c.find("apps", "Deployment", &workload.namespace, &workload.name)?;
+    let text = format!("nothing listens on port {wanted} in the pods of {workload}: its sidecar's connection to it was refused");
+    let cause = Cause::at(Layer::Endpoints, text, Some(Place::new(deployment, "spec.template.spec.containers")));
+    let labels = c.labels_of(workload)?;
+    let leads = c.all("", "Service").filter(|service| {
+        let selector = service.value.pointer("/spec/selector").filter(|s| s.as_object().is_some_and(|m| !m.is_empty()));
+        namespace(service) == workload.namespace && selector.is_some_and(|s| selects(s, &labels))
+    });
+    let place = |service: &KubeObject| {
+        let port = ports(service).into_iter().find(|p| p.target.as_u64() == Some(u64::from(wanted)))?;
+        Some(Place::new(service, format!("spec.ports[{}].targetPort", port.index)))
+    };
+    Some(leads.into_iter().find_map(place).into_iter().fold(cause, Cause::and))
 }
 
 /// The TLS mode that a DestinationRule sets for a target, with the rule and the field.

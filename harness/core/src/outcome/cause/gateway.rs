@@ -133,6 +133,42 @@ pub(super) fn through<'c>(c: &'c Configured, to: &Arrival, call: &Call) -> Resul
     Err(why)
 }
 
+/// Why nothing listens where a call was to be refused for its name: what the names lack that are to be served there. None
+/// where one of them is served, since then something listens.
+pub(super) fn deaf(c: &Configured, to: &Arrival, call: &Call) -> Option<Cause> {
+    let labels = c.labels_of(&to.gateway)?;
+    if !c.knows(ISTIO, "Gateway") || labels.contains_key("gateway.networking.k8s.io/gateway-name") {
+        return None;
+    }
+    // A Gateway for other pods says nothing here; one that selects nobody may have been meant for these.
+    let selects_nobody = |selector: &Value| c.pods(None).all(|(_, l)| !selects(selector, &l)) && c.deployments(None, selector).is_empty();
+    let near: Vec<Server<'_>> = servers(c)
+        .into_iter()
+        .filter(|server| server.wants_tls() == to.tls())
+        .filter(|server| {
+            let selector = server.gateway.value.pointer("/spec/selector").unwrap_or(&Value::Null);
+            selects(selector, &labels) || (c.knows("", "Pod") && selects_nobody(selector))
+        })
+        .collect();
+    let bound = c.all(ISTIO, "VirtualService").filter(|vs| {
+        let here = |server: &Server<'_>| format!("{}/{}", namespace(server.gateway), server.gateway.key.name);
+        let to = super::route::bound(vs);
+        near.iter().any(|server| to.contains(&here(server)))
+    });
+    // What routes are for is what was meant to be served, however a server's host is spelled.
+    let routed = bound.flat_map(|vs| texts(&vs.value, "/spec/hosts"));
+    let served = near.iter().flat_map(|server| texts(server.value, "/hosts")).map(|h| h.rsplit_once('/').map_or(h, |(_, host)| host));
+    let mut why = None;
+    for name in routed.chain(served).filter(|name| !name.contains('*')) {
+        let one = Arrival { sni: to.sni.as_ref().map(|_| name.to_owned()), host: name.to_owned(), ..to.clone() };
+        match through(c, &one, call) {
+            Ok(_) => return None,
+            Err(cause) => why = why.or(cause),
+        }
+    }
+    why.or_else(|| near.is_empty().then(|| through(c, to, call).err().flatten()).flatten())
+}
+
 /// The servers that a call meets, as routes see them; an error when there is none.
 pub(super) fn meetings<'c>(c: &'c Configured, to: &Arrival) -> Result<Vec<Meeting<'c>>, Option<Cause>> {
     let labels = c.labels_of(&to.gateway).ok_or(None)?;

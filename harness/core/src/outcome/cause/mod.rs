@@ -16,12 +16,17 @@ mod gateway;
 mod harbour;
 #[cfg(test)]
 mod ingress_tests;
+mod missed;
 mod names;
 mod policy;
+mod proxyless;
+#[cfg(test)]
+mod reach_tests;
 mod route;
 mod sidecar;
 #[cfg(test)]
 mod tests;
+mod trust;
 
 use std::fmt;
 
@@ -34,7 +39,7 @@ use super::judge_path::hop_mismatches;
 use super::layer::Layer;
 use super::{CallSeen, HopSeen, Mismatch};
 use crate::names::Namespaced;
-use crate::scenario::{CallExpect, Connection, Expectation, KubeObject};
+use crate::scenario::{CallExpect, Connection, Expectation, HopExpect, KubeObject};
 
 /// A field of an object.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -95,11 +100,60 @@ pub fn likely_cause(c: &Configured, call: &Call, expect: &Expectation, seen: &Ca
     if mismatches.is_empty() || mismatches.iter().any(|m| m.what == "configuration") {
         return None;
     }
-    match seen.hops.iter().rev().find_map(|hop| Some((hop, Trouble::of(hop)?))) {
+    let told = match seen.hops.iter().rev().find_map(|hop| Some((hop, Trouble::of(hop)?))) {
         Some((hop, _)) if wanted(expect, seen, hop) => None,
-        Some((hop, trouble)) => at_hop(c, call, hop, &trouble),
-        None => quiet(c, call, expect, seen),
+        Some((hop, Trouble::Failed)) if refusal_unheard(expect, seen).is_some() => turned_away(c, call, hop),
+        Some((hop, trouble)) => at_hop(c, call, hop, &trouble).or_else(|| before(c, call, seen, hop, &trouble)),
+        // Without an address there was no call, whatever proxies there are.
+        None if seen.connection == Some(Connection::DnsFailure) => quiet(c, call, expect, seen),
+        None => {
+            let first = proxyless::first_missing(c, call, expect, seen).or_else(|| trust::untrusted(c, call, expect, seen));
+            first.or_else(|| quiet(c, call, expect, seen)).or_else(|| elsewhere(c, call, expect, seen))
+        }
+    };
+    told.or_else(|| proxyless::any_missing(c, expect, seen))
+}
+
+/// The proxy that was to refuse the call, and that has no line of it.
+fn refusal_unheard<'e>(expect: &'e CallExpect, seen: &CallSeen) -> Option<&'e Namespaced> {
+    let silent = |h: &&HopExpect| fails(h) && !seen.hops.iter().any(|s| s.proxy == h.proxy);
+    expect.path.iter().find(silent).map(|h| &h.proxy)
+}
+
+/// A call that a gateway was to refuse by name, and that found nobody listening: what is to listen there is missing.
+fn turned_away(c: &Configured, call: &Call, hop: &HopSeen) -> Option<Cause> {
+    let from = hop.proxy.namespace.as_str();
+    let told = |t: &Target<'_>| match t.port.and_then(|port| gateway::behind(c, &t.host, port)) {
+        Some((gateway, on)) => gateway::deaf(c, &onward(c, call, from, t, gateway, on), call),
+        None => failed(c, call, from, t),
+    };
+    targets(c, call, hop).map_or_else(|cause| cause, |all| all.iter().find_map(told))
+}
+
+/// A destination that took no plain text: the proxy before it may have been told to send that.
+fn before(c: &Configured, call: &Call, seen: &CallSeen, last: &HopSeen, trouble: &Trouble) -> Option<Cause> {
+    if *trouble != Trouble::NoRoute || !matches!(side(c, call, last), Side::Destination) {
+        return None;
     }
+    let sent = |hop: &&HopSeen| hop.proxy != last.proxy && Trouble::of(hop) == Some(Trouble::Failed);
+    seen.hops.iter().rev().find(sent).and_then(|hop| at_hop(c, call, hop, &Trouble::Failed))
+}
+
+/// A proxy took another route of the host than the one that its hop wants.
+fn elsewhere(c: &Configured, call: &Call, expect: &CallExpect, seen: &CallSeen) -> Option<Cause> {
+    expect.path.iter().find_map(|want| {
+        let hop = seen.hops.iter().find(|hop| hop.proxy == want.proxy)?;
+        let wrong = hop_mismatches(want, hop);
+        if !wrong.iter().any(|(what, ..)| ["route", "cluster"].contains(what)) {
+            return None;
+        }
+        let meetings = match side(c, call, hop) {
+            Side::Caller => sidecar::meets(c, &hop.proxy, call).into_iter().collect(),
+            Side::Gateway => gateway::meetings(c, &arrival(call, hop)).ok()?,
+            Side::Destination => return None,
+        };
+        meetings.iter().find_map(|at| missed::passed_over(c, at, call, want))
+    })
 }
 
 /// What a proxy's line tells of a failure.
@@ -146,14 +200,20 @@ impl Trouble {
 
 /// Whether the call failed there as its check wants it: then what is amiss is something else.
 fn wanted(expect: &CallExpect, seen: &CallSeen, hop: &HopSeen) -> bool {
-    let failing = |h: &&crate::scenario::HopExpect| {
-        h.proxy == hop.proxy && (h.flags.as_deref().is_some_and(|f| f != "-") || h.details.is_some() || h.termination.is_some())
-    };
-    if let Some(want) = expect.path.iter().find(failing) {
+    if let Some(want) = expect.path.iter().find(|h| h.proxy == hop.proxy && fails(h)) {
         return hop_mismatches(want, hop).iter().all(|(what, ..)| !["flags", "details", "termination"].contains(what));
+    }
+    // It was to fail at a proxy that it did not come to.
+    if refusal_unheard(expect, seen).is_some() {
+        return false;
     }
     let status = expect.status.filter(|s| *s >= 400).is_some_and(|s| seen.status == Some(s));
     status || seen.connection.as_ref().is_some_and(|end| expect.connection.contains(end) && *end != Connection::Answered)
+}
+
+/// Whether a hop is to tell of a failure.
+fn fails(hop: &HopExpect) -> bool {
+    hop.flags.as_deref().is_some_and(|f| f != "-") || hop.details.is_some() || hop.termination.is_some()
 }
 
 /// Where a line was written.
@@ -223,7 +283,8 @@ fn at_hop(c: &Configured, call: &Call, hop: &HopSeen, trouble: &Trouble) -> Opti
         Trouble::NoEndpoint => first(&|t| destination::no_endpoint(c, from, t)),
         Trouble::Overflow => first(&|t| sidecar::limit(c, from, t)),
         Trouble::Failed => match side(c, call, hop) {
-            Side::Destination => destination::wrong_inbound_port(c, &hop.proxy, &hop.entry.cluster),
+            Side::Destination => destination::wrong_inbound_port(c, &hop.proxy, &hop.entry.cluster)
+                .or_else(|| destination::nobody_listens(c, &hop.proxy, &hop.entry)),
             _ => first(&|t| failed(c, call, from, t)),
         },
         Trouble::Rule(field) => rule(c, call, hop, field),
@@ -317,6 +378,9 @@ fn quiet(c: &Configured, call: &Call, expect: &CallExpect, seen: &CallSeen) -> O
         let unseen = !seen.hops.iter().any(|h| h.proxy == *gateway);
         // With no line at all the answer alone tells that the gateway had no way to go on.
         let helpless = seen.status.is_some_and(|s| [404, 503].contains(&s) && expect.status != Some(s));
+        if !ended && unseen && !helpless && refusal_unheard(expect, seen) == Some(gateway) {
+            return arriving(c, call, gateway, seen.status).and_then(|to| gateway::deaf(c, &to, call));
+        }
         return (ended || (unseen && helpless)).then(|| unheard(c, call, gateway, seen.status)).flatten();
     }
     (ended && seen.hops.is_empty()).then(|| directly(c, call)).flatten()
@@ -357,10 +421,10 @@ fn left(
     (itself && (elsewhere || expected_on)).then(|| sidecar::through(c, caller, call, true).err().flatten()).flatten()
 }
 
-/// A gateway without a line of the call.
-fn unheard(c: &Configured, call: &Call, gateway: &Namespaced, status: Option<u16>) -> Option<Cause> {
+/// A call as it comes to a gateway that left no line of it.
+fn arriving(c: &Configured, call: &Call, gateway: &Namespaced, status: Option<u16>) -> Option<Arrival> {
     let labels = c.labels_of(gateway)?;
-    let to = Arrival {
+    Some(Arrival {
         gateway: gateway.clone(),
         on: gateway::bind(c, gateway, &labels, call.port),
         called: call.port,
@@ -368,7 +432,12 @@ fn unheard(c: &Configured, call: &Call, gateway: &Namespaced, status: Option<u16
         host: call.host.clone(),
         certificate: call.certificate,
         answered: status.is_some(),
-    };
+    })
+}
+
+/// A gateway without a line of the call.
+fn unheard(c: &Configured, call: &Call, gateway: &Namespaced, status: Option<u16>) -> Option<Cause> {
+    let to = arriving(c, call, gateway, status)?;
     match gateway::through(c, &to, call) {
         Err(cause) => cause.or_else(|| gateway::refused_route(c, &to)),
         Ok(all) if status == Some(503) => {

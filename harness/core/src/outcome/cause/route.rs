@@ -51,7 +51,7 @@ pub(super) struct Meeting<'c> {
 }
 
 impl Meeting<'_> {
-    fn at(&self) -> String {
+    pub(super) fn at(&self) -> String {
         self.gateway.map_or_else(|| "mesh".to_owned(), |g| format!("{}/{}", namespace(g), g.key.name))
     }
 
@@ -79,7 +79,7 @@ fn full(gateway: &str, own: &str) -> String {
 }
 
 /// Where the routes of a VirtualService are, by host.
-fn for_host<'c>(c: &'c Configured, name: &str) -> Vec<&'c KubeObject> {
+pub(super) fn for_host<'c>(c: &'c Configured, name: &str) -> Vec<&'c KubeObject> {
     let is_for = |vs: &&KubeObject| texts(&vs.value, "/spec/hosts").iter().any(|h| covers(&qualified(h, namespace(vs)), name));
     c.all(ISTIO, "VirtualService").filter(is_for).collect()
 }
@@ -116,12 +116,12 @@ pub(super) fn routed<'c>(c: &'c Configured, at: &Meeting<'c>, call: &Call) -> Re
     Err(Some(unmatched(&of_kind, at, call)))
 }
 
-fn pointer(kind: Kind) -> String {
+pub(super) fn pointer(kind: Kind) -> String {
     format!("/spec/{}", kind.field())
 }
 
 /// Whether the server takes VirtualServices of that namespace for the name: `ns/host`, `./host`, `*/host`.
-fn admitted(at: &Meeting<'_>, vs: &KubeObject) -> bool {
+pub(super) fn admitted(at: &Meeting<'_>, vs: &KubeObject) -> bool {
     let (Some(gateway), Some((_, hosts))) = (at.gateway, &at.server) else { return true };
     hosts.iter().any(|written| {
         let (from, host) = written.split_once('/').unwrap_or(("*", written));
@@ -179,7 +179,7 @@ fn none(c: &Configured, at: &Meeting<'_>, all: &[&KubeObject]) -> Cause {
 
 /// What is left out of a match, to see what it fails by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Relaxed {
+pub(super) enum Relaxed {
     Nothing,
     Gateways,
     Port,
@@ -187,13 +187,13 @@ enum Relaxed {
     Source,
 }
 
-fn takes(vs: &KubeObject, route: &Value, at: &Meeting<'_>, call: &Call, relaxed: Relaxed) -> bool {
+pub(super) fn takes(vs: &KubeObject, route: &Value, at: &Meeting<'_>, call: &Call, relaxed: Relaxed) -> bool {
     let all = list(route, "/match");
     // A route of `tls` without a match takes nothing; Istio's webhook refuses it.
     (all.is_empty() && at.kind != Kind::Tls) || all.iter().any(|one| fits(vs, one, at, call, relaxed))
 }
 
-fn fits(vs: &KubeObject, one: &Value, at: &Meeting<'_>, call: &Call, relaxed: Relaxed) -> bool {
+pub(super) fn fits(vs: &KubeObject, one: &Value, at: &Meeting<'_>, call: &Call, relaxed: Relaxed) -> bool {
     let gateways = texts(one, "/gateways");
     let here = gateways.is_empty() || gateways.iter().any(|name| full(name, namespace(vs)) == at.at());
     let port_fits = port(one, "/port").is_none_or(|wanted| wanted == at.port);
@@ -230,7 +230,7 @@ fn http_fits(one: &Value, call: &Call) -> bool {
 }
 
 /// Istio's StringMatch; an empty one only wants the thing to be there.
-fn string(wanted: &Value, value: &str, ignore_case: bool) -> bool {
+pub(super) fn string(wanted: &Value, value: &str, ignore_case: bool) -> bool {
     let fold = |text: &str| if ignore_case { text.to_ascii_lowercase() } else { text.to_owned() };
     let value = fold(value);
     if let Some(exact) = text(wanted, "/exact") {
@@ -268,7 +268,10 @@ fn unmatched(all: &[&KubeObject], at: &Meeting<'_>, call: &Call) -> Cause {
                         "gateways",
                         format!("is for gateways {}, not for {}", few(texts(one, "/gateways").into_iter().map(str::to_owned)), at.at()),
                     ),
-                    Relaxed::Port => ("port", format!("is for port {}, not for {}", port(one, "/port").unwrap_or_default(), at.port)),
+                    Relaxed::Port => {
+                        let whose = at.gateway.map(|g| format!(", the port of {}", g.key)).unwrap_or_default();
+                        ("port", format!("is for port {}, not for {}{whose}", port(one, "/port").unwrap_or_default(), at.port))
+                    }
                     Relaxed::Names if at.kind == Kind::Tls => {
                         ("sniHosts", format!("is for {}, not for {}", few(texts(one, "/sniHosts").into_iter().map(str::to_owned)), at.name))
                     }
@@ -284,14 +287,21 @@ fn unmatched(all: &[&KubeObject], at: &Meeting<'_>, call: &Call) -> Cause {
                     (Relaxed::Names, Kind::Http) => format!("no route of {} takes {what}", vs.key),
                     _ => format!("the route of {} {says}", vs.key),
                 };
-                return Cause::at(Layer::Proxy, text, Some(Place::new(vs, field)));
+                let cause = Cause::at(Layer::Proxy, text, Some(Place::new(vs, field)));
+                // Either of the two may be the one that is wrong.
+                return match (relaxed, at.gateway, &at.server) {
+                    (Relaxed::Port, Some(gateway), Some((i, _))) => {
+                        cause.and(Place::new(gateway, format!("spec.servers[{i}].port.number")))
+                    }
+                    _ => cause,
+                };
             }
         }
     }
     Cause::at(Layer::Proxy, format!("no route of {} takes {what}", all[0].key), Some(Place::new(all[0], format!("spec.{kind}[].match"))))
 }
 
-fn targets<'c>(vs: &'c KubeObject, kind: Kind, i: usize, route: &Value) -> Vec<Target<'c>> {
+pub(super) fn targets<'c>(vs: &'c KubeObject, kind: Kind, i: usize, route: &Value) -> Vec<Target<'c>> {
     let all = list(route, "/route").iter().enumerate();
     let one = |(j, entry): (usize, &Value)| {
         Target::of(vs, format!("spec.{}[{i}].route[{j}].destination", kind.field()), entry.get("destination")?)

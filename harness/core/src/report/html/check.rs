@@ -119,6 +119,9 @@ fn outcome(out: &mut String, check: &CheckRecord) {
     for line in verdict::quarantine(check).into_iter().chain(verdict::history(check)) {
         let _ = writeln!(out, "<p>{}: {}</p>", escape(&verdict::check_word(check)), prose(&line));
     }
+    if let Some(cause) = &check.cause {
+        let _ = writeln!(out, "<p><strong>Likely cause:</strong> {}</p>", prose(&cause.sentences()));
+    }
     if !check.diagnosis.is_empty() {
         let _ = write!(out, "<div class=\"diagnosis\"><h4>Diagnosis</h4>\n{}</div>\n", list(&check.diagnosis));
     }

@@ -124,8 +124,8 @@ fn head(out: &mut String, record: &RunRecord, run: Verdict, title: &str) {
 /// What is red or flaky, in a line or two each, before everything else.
 fn attention(out: &mut String, record: &RunRecord) {
     let mut items = String::new();
-    for (s, scenario) in record.scenarios.iter().enumerate() {
-        for (c, check) in scenario.checks.iter().enumerate() {
+    for told in verdict::told(record) {
+        for (n, (c, check)) in told.checks.iter().enumerate() {
             let why = match &check.outcome {
                 Outcome::Failed { mismatches } => mismatches.first().map(|m| {
                     let [expected, observed] = [&m.expected, &m.observed].map(|t| prose(&shorten(&plain(t), 240)));
@@ -135,17 +135,21 @@ fn attention(out: &mut String, record: &RunRecord) {
                 Outcome::Flaky => Some(format!("flaky: as expected only at attempt {}", check.attempts.len())),
                 Outcome::Passed | Outcome::Skipped { .. } => None,
             };
-            if let Some(why) = why {
-                let first = check.diagnosis.first().map(|d| format!("<br><span class=\"muted\">{}</span>", prose(d))).unwrap_or_default();
-                let _ = writeln!(
-                    items,
-                    "<li class=\"{}\"><a href=\"#{}\">{} / {}</a><br>{why}{first}</li>",
-                    check::tone(&check.outcome),
-                    check::anchor(s, c),
-                    line(scenario.id.as_str()),
-                    line(&check.name)
-                );
-            }
+            let Some(why) = why else { continue };
+            // Of several checks with one cause the first has it, and the others say so.
+            let first = match &check.cause {
+                Some(cause) if n == 0 => format!("<br><strong>Likely cause:</strong> {}", prose(&cause.sentences())),
+                Some(_) => "<br><span class=\"muted\">The same likely cause.</span>".to_owned(),
+                None => check.diagnosis.first().map(|d| format!("<br><span class=\"muted\">{}</span>", prose(d))).unwrap_or_default(),
+            };
+            let _ = writeln!(
+                items,
+                "<li class=\"{}\"><a href=\"#{}\">{} / {}</a><br>{why}{first}</li>",
+                check::tone(&check.outcome),
+                check::anchor(told.at, *c),
+                line(told.scenario.id.as_str()),
+                line(&check.name)
+            );
         }
     }
     if !items.is_empty() {

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use super::{check_anchor, scenario_anchor};
 use crate::outcome::Outcome;
-use crate::report::record::{RunRecord, Tally, VersionRecord};
+use crate::report::record::{CheckRecord, RunRecord, Tally, VersionRecord};
 use crate::report::text::{Cell, Table, clean, code, plain, prose, shorten, yaml};
 use crate::report::verdict::{self, Verdict, counts_in, minute, plural, seconds};
 
@@ -50,8 +50,8 @@ pub(super) fn summary(record: &RunRecord) -> String {
     }
     lines.extend(meaning(run, tally).map(str::to_owned));
     lines.extend(how_it_ended(record));
-    for (s, scenario) in record.scenarios.iter().enumerate() {
-        for (c, check) in scenario.checks.iter().enumerate() {
+    for told in verdict::told(record) {
+        let item = |(c, check): &(usize, &CheckRecord)| {
             let why = match &check.outcome {
                 Outcome::Failed { mismatches } => mismatches.first().map(|m| {
                     format!("{}: expected {}, observed {}", m.what, shorten(&plain(&m.expected), 120), shorten(&plain(&m.observed), 120))
@@ -62,20 +62,26 @@ pub(super) fn summary(record: &RunRecord) -> String {
             };
             // One that fails for the third time reads differently from one that fails for the first.
             let more = verdict::quarantine(check).into_iter().chain(verdict::history(check));
-            if let Some(why) = why.map(|why| more.fold(why, |all, more| format!("{all} ({more})"))) {
-                let name = format!("{} / {}", prose(scenario.id.as_str()), prose(&check.name));
-                lines.push(format!("- [{name}](#{}): {}", check_anchor(s, c), prose(&why)));
-            }
+            let why = why.map(|why| more.fold(why, |all, more| format!("{all} ({more})")))?;
+            let name = format!("{} / {}", prose(told.scenario.id.as_str()), prose(&check.name));
+            Some(format!("[{name}](#{}): {}", check_anchor(told.at, *c), prose(&why)))
+        };
+        let items: Vec<String> = told.checks.iter().filter_map(item).collect();
+        // The cause once, above the checks that it made red.
+        if let Some(cause) = &told.first().cause {
+            lines.push(format!("- **Likely cause:** {}", prose(&cause.sentences())));
         }
+        let indent = if told.first().cause.is_some() { "  " } else { "" };
+        lines.extend(items.into_iter().map(|item| format!("{indent}- {item}")));
     }
     let mut out = format!("> [!{}]\n", run.alert());
     let mut in_list = false;
     for line in &lines {
         // A list needs no empty line between its items; paragraphs do.
-        if !(out.ends_with("]\n") || in_list && line.starts_with("- ")) {
+        if !(out.ends_with("]\n") || in_list && line.trim_start().starts_with("- ")) {
             out.push_str(">\n");
         }
-        in_list = line.starts_with("- ");
+        in_list = line.trim_start().starts_with("- ");
         let _ = writeln!(out, "> {line}");
     }
     out.push('\n');

@@ -50,6 +50,9 @@ pub(super) fn body(record: &RunRecord) -> String {
 }
 
 fn one(out: &mut String, check: &CheckRecord) {
+    if let Some(cause) = &check.cause {
+        let _ = writeln!(out, "**Likely cause:** {}\n", prose(&cause.sentences()));
+    }
     match &check.outcome {
         Outcome::Failed { mismatches } => {
             let mut table = Table::new(["what", "expected", "observed", "rests on"]);
