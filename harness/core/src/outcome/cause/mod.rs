@@ -378,10 +378,12 @@ fn quiet(c: &Configured, call: &Call, expect: &CallExpect, seen: &CallSeen) -> O
         let unseen = !seen.hops.iter().any(|h| h.proxy == *gateway);
         // With no line at all the answer alone tells that the gateway had no way to go on.
         let helpless = seen.status.is_some_and(|s| [404, 503].contains(&s) && expect.status != Some(s));
-        if !ended && unseen && !helpless && refusal_unheard(expect, seen) == Some(gateway) {
-            return arriving(c, call, gateway, seen.status).and_then(|to| gateway::deaf(c, &to, call));
-        }
-        return (ended || (unseen && helpless)).then(|| unheard(c, call, gateway, seen.status)).flatten();
+        // What was to be refused for its name found nobody: that is why others are not served either.
+        let refused = refusal_unheard(expect, seen) == Some(gateway) || expect.status.is_some_and(|s| s >= 400);
+        let deaf = (refused && unseen && !helpless && end.is_some())
+            .then(|| arriving(c, call, gateway, seen.status).and_then(|to| gateway::deaf(c, &to, call)))
+            .flatten();
+        return deaf.or_else(|| (ended || (unseen && helpless)).then(|| unheard(c, call, gateway, seen.status)).flatten());
     }
     (ended && seen.hops.is_empty()).then(|| directly(c, call)).flatten()
 }

@@ -185,6 +185,23 @@ fn a_refusal_that_nobody_was_there_to_make_has_the_cause_of_its_neighbour() {
 }
 
 #[test]
+fn an_unknown_host_at_a_gateway_that_does_not_listen_has_the_cause_of_the_known_one() {
+    let call = Call { host: "pier.harbour.test".into(), ..ingress() };
+    let wants_404 = || CallExpect { status: Some(404), ..CallExpect::default() };
+    let refused = || ended(Connection::Refused, vec![]);
+    for broken in [
+        Harbour::whole().set("Gateway market/front-gw", "/spec/selector/gate", json!("back")),
+        Harbour::whole().set("Gateway market/front-gw", "/spec/servers/0/port/number", json!(81)),
+    ] {
+        let its = told_of(&broken, &ingress(), wants_200(), refused()).unwrap();
+        assert_eq!(told_of(&broken, &call, wants_404(), refused()), Some(its));
+    }
+    // Another answer than the one wanted is not silence.
+    let answered = CallSeen { connection: Some(Connection::Answered), status: Some(200), ..CallSeen::default() };
+    assert_eq!(told_of(&Harbour::whole(), &call, wants_404(), answered), None);
+}
+
+#[test]
 fn a_port_that_two_objects_disagree_on_names_both() {
     let broken = Harbour::whole().set("Gateway market/out-gw", "/spec/servers/0/port/number", json!(8443));
     let neighbour = ended(Connection::Reset, vec![at_buyer("UF,URX", "outbound|443|quay|out.edge.svc.cluster.local").hop()]);
