@@ -328,7 +328,7 @@ impl Claims {
                     && o.key.namespace.as_ref() == Some(&at.namespace)
                     && o.key.name == at.name
             };
-            if let Some(gateway) = own.iter().find(is_it).or_else(|| known.beneath.iter().copied().find(|o| is_it(&o))) {
+            if let Some(gateway) = own.iter().find(is_it).or_else(|| known.beneath.iter().copied().find(is_it)) {
                 self.add_selected(gateway, known);
             }
         }

@@ -146,10 +146,16 @@ pub(super) fn environment(
 pub(super) struct Volumes(BTreeMap<String, Volume>);
 
 impl Volumes {
-    /// Makes or refreshes them.
+    /// Makes or refreshes those that some container mounts; the kubelet sets up no others (`pkg/kubelet/volumemanager/populator`,
+    /// `processPodVolumes`), so what they name need not be there.
     pub(super) fn fill(&mut self, store: &Store, pod: &Value, ip: IpAddr, node_ip: IpAddr) -> Result<(), NotYet> {
+        let containers = || list(pod, "/spec/initContainers").iter().chain(list(pod, "/spec/containers"));
+        let is_mounted = |name: &str| containers().any(|c| list(c, "/volumeMounts").iter().any(|m| text(m, "/name") == name));
         for volume in list(pod, "/spec/volumes") {
             let volume_name = text(volume, "/name");
+            if !is_mounted(volume_name) {
+                continue;
+            }
             if volume.get("emptyDir").is_some() {
                 self.0.entry(volume_name.to_owned()).or_default();
                 continue;
@@ -287,9 +293,10 @@ mod tests {
     #[test]
     fn volumes_follow_their_objects() {
         let store = Store::default();
-        let pod = json!({"metadata": {"name": "p", "namespace": "default"}, "spec": {"volumes": [
-            {"name": "run", "configMap": {"name": "c", "items": [{"key": "k", "path": "f"}]}}, {"name": "tmp", "emptyDir": {}}]}});
         let container = json!({"volumeMounts": [{"name": "run", "mountPath": "/etc/run"}, {"name": "tmp", "mountPath": "/tmp"}]});
+        let pod = json!({"metadata": {"name": "p", "namespace": "default"}, "spec": {"containers": [container], "volumes": [
+            {"name": "unused", "secret": {"secretName": "nobody-has-it"}},
+            {"name": "run", "configMap": {"name": "c", "items": [{"key": "k", "path": "f"}]}}, {"name": "tmp", "emptyDir": {}}]}});
         let mut volumes = Volumes::default();
         let fill = |volumes: &mut Volumes| volumes.fill(&store, &pod, ip("10.0.0.1"), ip("1.1.1.1"));
         assert_eq!(
