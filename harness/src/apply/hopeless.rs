@@ -7,6 +7,7 @@ use k8s_openapi::api::core::v1::{ConfigMap, Pod, PodSpec, Secret};
 use kube::api::ListParams;
 use kube::{Api, Client};
 
+use super::rollout::Hope;
 use crate::probe::RUN_CONFIG_MAP;
 
 /// What a pod cannot start without.
@@ -116,28 +117,27 @@ fn never_pulled(template: &PodSpec, pods: &[Pod]) -> Vec<String> {
 }
 
 /// Whether a ConfigMap or Secret may still be made by somebody: by a controller of Kubernetes or Istio, or by one that reads an
-/// object which has the name in it, as cert-manager reads a Certificate. `named` are all texts of such objects.
-pub(super) fn may_come(kind: Kind, name: &str, named: &BTreeSet<String>) -> bool {
-    (kind == Kind::ConfigMap && MADE_BY_CONTROLLERS.contains(&name)) || named.contains(name)
+/// object which has the name in it, as cert-manager reads a Certificate, or makes names of its own that begin with that of the object,
+/// as operators do. `named` are all texts of such objects. The run's own ConfigMap is made by nobody else.
+pub(super) fn may_come(kind: Kind, name: &str, named: &BTreeSet<String>, by_pods: bool) -> bool {
+    if kind == Kind::ConfigMap && name == RUN_CONFIG_MAP {
+        return false;
+    }
+    let begins = |text: &String| name.strip_prefix(text.as_str()).is_some_and(|rest| rest.is_empty() || rest.starts_with('-'));
+    by_pods || (kind == Kind::ConfigMap && MADE_BY_CONTROLLERS.contains(&name)) || named.iter().any(begins)
 }
 
 /// Why a Deployment's pods will never be ready, where that is certain; None where they may be.
 ///
 /// # Errors
 /// When the cluster cannot be asked; then nothing is known.
-pub(super) async fn why(
-    client: &Client,
-    namespace: &str,
-    deployment: &str,
-    images: Images,
-    named: &BTreeSet<String>,
-) -> Result<Option<String>, kube::Error> {
+pub(super) async fn why(client: &Client, namespace: &str, deployment: &str, hope: &Hope<'_>) -> Result<Option<String>, kube::Error> {
     let api: Api<Deployment> = Api::namespaced(client.clone(), namespace);
     let Some(spec) = api.get_opt(deployment).await?.map(|d| d.spec) else { return Ok(None) };
     let Some(template) = spec.template.spec.filter(|_| spec.replicas != Some(0)) else { return Ok(None) };
     let mut missing = Vec::new();
     for (kind, name) in needed(&template) {
-        if may_come(kind, &name, named) {
+        if may_come(kind, &name, hope.named, hope.by_pods) {
             continue;
         }
         let is_there = match kind {
@@ -151,7 +151,7 @@ pub(super) async fn why(
     if !missing.is_empty() {
         return Ok(Some(missing.join("; ")));
     }
-    if images == Images::MayCome {
+    if hope.images == Images::MayCome {
         return Ok(None);
     }
     let labels = spec.selector.match_labels.unwrap_or_default();
@@ -200,11 +200,16 @@ mod tests {
 
     #[test]
     fn what_somebody_may_make_is_waited_for() {
-        let named = BTreeSet::from(["web-tls".to_owned()]);
-        assert!(may_come(Kind::ConfigMap, "istio-ca-root-cert", &named));
-        assert!(may_come(Kind::Secret, "web-tls", &named), "a Certificate names it");
-        assert!(!may_come(Kind::Secret, "istio-ca-root-cert", &named), "not of that kind");
-        assert!(!may_come(Kind::ConfigMap, RUN_CONFIG_MAP, &named));
+        let named = BTreeSet::from(["web-tls".to_owned(), "db".to_owned()]);
+        let may_come = |kind, name: &str| may_come(kind, name, &named, false);
+        assert!(may_come(Kind::ConfigMap, "istio-ca-root-cert"));
+        assert!(may_come(Kind::Secret, "web-tls"), "a Certificate names it");
+        assert!(may_come(Kind::Secret, "db-app"), "an operator makes it for the object db");
+        assert!(!may_come(Kind::Secret, "dbapp") && !may_come(Kind::Secret, "keys"));
+        assert!(!may_come(Kind::Secret, "istio-ca-root-cert"), "not of that kind");
+        assert!(!may_come(Kind::ConfigMap, RUN_CONFIG_MAP));
+        assert!(super::may_come(Kind::Secret, "keys", &named, true), "a Job may make it");
+        assert!(!super::may_come(Kind::ConfigMap, RUN_CONFIG_MAP, &named, true));
         assert!(told(Kind::ConfigMap, "ledger", RUN_CONFIG_MAP).contains("`runConfig: [ledger]`"));
         assert!(!told(Kind::Secret, "ledger", "keys").contains("runConfig"));
     }

@@ -357,9 +357,10 @@ impl Applier {
         const OURS: Duration = Duration::from_secs(5);
         const OTHERS: Duration = Duration::from_secs(20);
         let named = self.named();
+        let by_pods = self.may_be_made_by_pods();
         let look = pace.pause(if self.leave_namespaces { OURS } else { OTHERS });
         let images = if self.images_are_these { Images::AreThese } else { Images::MayCome };
-        let hope = rollout::Hope { look, images, named: &named };
+        let hope = rollout::Hope { look, images, named: &named, by_pods };
         let began = Instant::now();
         for key in keys {
             let left = limit.saturating_sub(began.elapsed());
@@ -383,11 +384,27 @@ impl Applier {
             }
         }
         let mut out = BTreeSet::new();
-        // Kubernetes' own kinds make no ConfigMap and no Secret but for tokens of ServiceAccounts, which nobody mounts by name here.
+        // Kubernetes' own kinds make no ConfigMap and no Secret by themselves; pods that might are known by what they may do, below.
         let theirs =
             |key: &&ObjectKey| !matches!(key.group(), "" | "apps" | "batch" | "policy" | "networking.istio.io" | "security.istio.io");
         self.standing.iter().filter(|(key, _)| theirs(key)).for_each(|(_, standing)| texts(&standing.declared, &mut out));
+        // Annotations ask others for something, too: OpenShift's serving certificates, for one.
+        for standing in self.standing.values() {
+            texts(&standing.declared["metadata"]["annotations"], &mut out);
+        }
         out
+    }
+
+    /// Whether pods of this run may make ConfigMaps or Secrets themselves: a Job may run, or a role allows it.
+    fn may_be_made_by_pods(&self) -> bool {
+        let allows = |declared: &Value| {
+            let of = |rule: &Value, field: &str, wanted: &[&str]| {
+                rule[field].as_array().into_iter().flatten().filter_map(Value::as_str).any(|text| wanted.contains(&text))
+            };
+            let mut rules = declared["rules"].as_array().into_iter().flatten();
+            rules.any(|rule| of(rule, "verbs", &["create", "patch", "*"]) && of(rule, "resources", &["secrets", "configmaps", "*"]))
+        };
+        self.standing.iter().any(|(key, standing)| key.group() == "batch" || allows(&standing.declared))
     }
 
     /// Waits until the Deployments that istiod made for Gateways, and their pods, are gone.

@@ -37,6 +37,8 @@ pub(super) struct Hope<'a> {
     pub(super) images: Images,
     /// Every text of the objects that stand and run no pods: a controller may make what one of them names.
     pub(super) named: &'a BTreeSet<String>,
+    /// Whether pods of the run may make ConfigMaps and Secrets: then any may come.
+    pub(super) by_pods: bool,
 }
 
 pub(super) async fn deployment(client: &Client, key: &ObjectKey, limit: Duration, hope: Option<&Hope<'_>>) -> Result<(), ApplyError> {
@@ -50,7 +52,7 @@ pub(super) async fn deployment(client: &Client, key: &ObjectKey, limit: Duration
         loop {
             tokio::time::sleep(hope.look).await;
             // Who cannot be asked leaves hope.
-            let now = hopeless::why(client, namespace, &key.name, hope.images, hope.named).await.unwrap_or_default();
+            let now = hopeless::why(client, namespace, &key.name, hope).await.unwrap_or_default();
             match now {
                 Some(why) if before.as_ref() == Some(&why) => return why,
                 now => before = now,

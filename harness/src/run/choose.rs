@@ -45,9 +45,12 @@ pub struct BadVariable {
 /// The values of scenarios that variables of the environment give: `GATEPROOF_VALUE_NAME`. One that is no text is not read.
 #[must_use]
 pub fn values_of_the_environment() -> ValueOverrides {
-    ValueOverrides::from_environment(
-        std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?))),
-    )
+    ValueOverrides::from_environment(variables())
+}
+
+/// Every variable that is text.
+fn variables() -> impl Iterator<Item = (String, String)> {
+    std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
 }
 
 /// Variables that change what a run asks or where; where its report goes, and which folder replaces the internet, do not.
@@ -144,7 +147,7 @@ impl Environment {
             reports: text("GATEPROOF_REPORTS").map_or_else(|| self.root.join("reports"), PathBuf::from),
             provider,
             chosen,
-            invoked: redact(&format!("{}{invoked}", variables_before(std::env::vars()))),
+            invoked: redact(&format!("{}{invoked}", variables_before(variables()))),
             verify_only,
             observe_proxies: false,
             fail_fast: false,

@@ -38,7 +38,7 @@ mod tests {
     #[test]
     fn a_link_leads_from_the_reports_to_wherever_the_scenarios_are() {
         let way = |to: &str, from: &str| relative(Path::new(to), Path::new(from));
-        assert_eq!(way("/work/main/scenarios/10-ingress", "/work/main"), "scenarios/10-ingress");
+        assert_eq!(way("/repo/scenarios/10-ingress", "/repo"), "scenarios/10-ingress");
         assert_eq!(way("/shop/mine/30-invoices", "/shop"), "mine/30-invoices");
         assert_eq!(way("/shop/mine/30-invoices", "/var/out"), "../../shop/mine/30-invoices");
     }

@@ -123,6 +123,11 @@ impl Calling {
         }
         if let Choice::Existing(existing) = &options.choice {
             flag("--context", &existing.context);
+            for (name, is_set) in [("--allow-mesh-changes", existing.allow_mesh_changes), ("--verify-only", existing.verify_only)] {
+                if is_set {
+                    flags.push_str(&format!(" {name}"));
+                }
+            }
         }
         Self { clone, flags }
     }
@@ -194,7 +199,9 @@ fn commands(scenarios: &[Asked], calling: &Calling, on: On<'_>) -> Vec<String> {
     }
     match on {
         On::Existing(context) => {
-            lines.push(match calling.clone {
+            let context = &word(context);
+            let by_tests = calling.clone && (calling.flags.is_empty() || calling.flags == format!(" --context {context}"));
+            lines.push(match by_tests {
                 true => format!("GATEPROOF_PROVIDER=existing GATEPROOF_CONTEXT={context} {}", everything(scenarios)),
                 false => format!("{program} run --provider existing{flags} {names}"),
             });
@@ -205,7 +212,7 @@ fn commands(scenarios: &[Asked], calling: &Calling, on: On<'_>) -> Vec<String> {
             return lines;
         }
         On::Embedded => lines.push(format!("{program} run --provider embedded{flags} {names}")),
-        On::Kind if calling.clone => lines.extend([
+        On::Kind if calling.clone && calling.flags.is_empty() => lines.extend([
             everything(scenarios),
             String::new(),
             "# the same scenarios on a cluster that is kept".to_owned(),
@@ -219,9 +226,9 @@ fn commands(scenarios: &[Asked], calling: &Calling, on: On<'_>) -> Vec<String> {
         String::new(),
         match on {
             On::Embedded => {
-                "# to repeat a check's command by hand, on kind: bring a kept cluster into the check's state, then type it".to_owned()
+                "# to repeat the command of a check by hand, on kind: bring a kept cluster into its state, then type it".to_owned()
             }
-            _ => "# to repeat a check by hand: bring the kept cluster into the check's state, then use the command in its row".to_owned(),
+            _ => "# to repeat a check by hand: bring the kept cluster into its state, then use the command in its row".to_owned(),
         },
     ]);
     let provider = if on == On::Embedded { " --provider kind" } else { "" };

@@ -18,7 +18,7 @@ pub(super) fn to_repeat(record: &RunRecord, scenario: &ScenarioRecord, check: &C
     if !check.command.trim().is_empty() {
         let state = if check.given == INTACT { String::new() } else { format!(" {}", quoted(&check.given)) };
         out.push_str(&format!(
-            "\n# or by hand on kind, with its gateways' addresses, after: eval \"$({} {}{state})\"\n{}",
+            "\n# or by hand on kind, with the addresses of its gateways, after: eval \"$({} {}{state})\"\n{}",
             again.hold, scenario.id, check.command
         ));
     }

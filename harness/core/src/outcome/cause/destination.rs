@@ -278,7 +278,8 @@ pub(super) fn nobody_listens(c: &Configured, workload: &crate::names::Namespaced
         return None;
     }
     let deployment = c.find("apps", "Deployment", &workload.namespace, &workload.name)?;
-    let text = format!("nothing listens on port {wanted} in the pods of {workload}: its sidecar's connection to it was refused");
+    let text =
+        format!("nothing listens on port {wanted} at the address of the pods of {workload}: their sidecar's connection to it was refused");
     let cause = Cause::at(Layer::Endpoints, text, Some(Place::new(deployment, "spec.template.spec.containers")));
     let labels = c.labels_of(workload)?;
     let leads = c.all("", "Service").filter(|service| {

@@ -75,14 +75,23 @@ fn wants(one: &Value, call: &Call) -> Vec<(String, String)> {
     let parameter = |name: &str| query.split('&').find_map(|part| part.split_once('=').filter(|(n, _)| *n == name).map(|(_, v)| v));
     let has = |value: Option<&str>| value.map_or_else(|| "the call has none".to_owned(), |value| format!("the call has `{value}`"));
     let of = |field: &str| one.get(field).and_then(Value::as_object).into_iter().flatten();
+    // What a caller shows to be let in is nobody else's to read, on neither side.
+    let secret = |name: &str| ["authorization", "cookie", "token", "key"].iter().any(|part| name.to_ascii_lowercase().contains(part));
     for (name, wanted) in of("headers").filter(|(name, wanted)| !header(name).is_some_and(|value| string(wanted, value, false))) {
-        // What a caller shows to be let in is nobody else's to read.
-        let secret = ["authorization", "cookie"].iter().any(|part| name.to_ascii_lowercase().contains(part));
-        let said = if secret && header(name).is_some() { "the call has another".to_owned() } else { has(header(name)) };
-        out.push((format!("headers[{name}]"), format!("wants header {name} {}, and {said}", shown(wanted))));
+        let says = match (secret(name), header(name)) {
+            (true, Some(_)) => format!("wants another header {name} than the call has"),
+            (true, None) => format!("wants a header {name}, and the call has none"),
+            (false, value) => format!("wants header {name} {}, and {}", shown(wanted), has(value)),
+        };
+        out.push((format!("headers[{name}]"), says));
     }
     for (name, wanted) in of("withoutHeaders").filter(|(name, wanted)| header(name).is_some_and(|value| string(wanted, value, false))) {
-        out.push((format!("withoutHeaders[{name}]"), format!("wants no header {name} {}, and {}", shown(wanted), has(header(name)))));
+        let says = if secret(name) {
+            format!("wants no such header {name} as the call has")
+        } else {
+            format!("wants no header {name} {}, and {}", shown(wanted), has(header(name)))
+        };
+        out.push((format!("withoutHeaders[{name}]"), says));
     }
     for (name, wanted) in of("queryParams").filter(|(name, wanted)| !parameter(name).is_some_and(|value| string(wanted, value, false))) {
         out.push((format!("queryParams[{name}]"), format!("wants query parameter {name} {}, and {}", shown(wanted), has(parameter(name)))));

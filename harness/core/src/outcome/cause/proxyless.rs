@@ -64,11 +64,14 @@ fn told(c: &Configured, workload: &Namespaced, so: &str) -> Option<Cause> {
 fn why(c: &Configured, deployment: &KubeObject, workload: &Namespaced) -> (String, Place) {
     for part in ["labels", "annotations"] {
         if let Some(said) = text(&deployment.value, &format!("/spec/template/metadata/{part}/{INJECT}")) {
-            if said == "false" {
-                let place = Place::new(deployment, format!("spec.template.metadata.{part}[sidecar.istio.io/inject]"));
-                return ("its pod template says sidecar.istio.io/inject: \"false\"".to_owned(), place);
+            let place = Place::new(deployment, format!("spec.template.metadata.{part}[sidecar.istio.io/inject]"));
+            // The webhook takes nothing but these two for a label; an annotation is read as YAML's words for yes and no.
+            if said == "true" {
+                let why =
+                    "its pod template says sidecar.istio.io/inject: \"true\", so no injector took its pods, or they are older than that";
+                return (why.to_owned(), place);
             }
-            break;
+            return (format!("its pod template says sidecar.istio.io/inject: {said:?}"), place);
         }
     }
     if deployment.value.pointer("/spec/template/spec/hostNetwork").and_then(serde_json::Value::as_bool) == Some(true) {

@@ -240,6 +240,17 @@ fn a_route_that_was_passed_over_says_what_it_wants() {
         &["route `beta` of VirtualService market/till wants header x-ring exact `Beta`, and the call has `beta`"],
         "VirtualService market/till spec.http[0].match[0].headers[x-ring]",
     );
+    // What lets a caller in is told of neither side.
+    let secret = wrong.clone().set(vs, "/spec/http/0/match", json!([{"headers": {"authorization": {"exact": "Basic b2s="}}}]));
+    let shows = Call { headers: vec![("Authorization".into(), "Basic bm8=".into())], ..ingress() };
+    says(
+        &secret,
+        &shows,
+        expect.clone(),
+        seen(),
+        &["route `beta` of VirtualService market/till wants another header authorization than the call has"],
+        "VirtualService market/till spec.http[0].match[0].headers[authorization]",
+    );
     let prefix = wrong.clone().set(vs, "/spec/http/0/match", json!([{"uri": {"prefix": "/v2"}}]));
     says(
         &prefix,
@@ -299,7 +310,7 @@ fn an_application_that_listens_elsewhere_is_told() {
         &ingress(),
         wants_200(),
         seen,
-        &["nothing listens on port 8080 in the pods of market/till"],
+        &["nothing listens on port 8080 at the address of the pods of market/till"],
         "Deployment market/till spec.template.spec.containers",
     );
 }
