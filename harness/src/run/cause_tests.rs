@@ -2,16 +2,14 @@
 //! makes has to be told with its cause; the whole fair with none.
 
 use std::path::Path;
-use std::sync::Arc;
 use std::time::Duration;
 
 use gateproof_core::outcome::Outcome;
-use gateproof_core::plan::plan;
 use gateproof_core::report::CheckRecord;
-use gateproof_core::scenario::{INTACT, load_catalogue};
+use gateproof_core::scenario::INTACT;
 
-use super::{Attempts, Event, Listener, Session, SessionOptions};
-use crate::provider::{Choice, ProviderOptions};
+use super::whole_run::whole_run;
+use crate::provider::ProviderOptions;
 
 const APPS: &str = include_str!("testdata/fair-apps.yaml");
 const INGRESS: &str = include_str!("testdata/fair-ingress.yaml");
@@ -193,12 +191,6 @@ const REACHES: [Reach; 5] = [
     },
 ];
 
-struct Silent;
-
-impl Listener for Silent {
-    fn on(&self, _: &Event) {}
-}
-
 fn scenario() -> String {
     let mut out = format!("{HEAD}variations:\n");
     for one in &BREAKS {
@@ -225,37 +217,12 @@ fn scenario() -> String {
 }
 
 fn run(root: &Path) -> Vec<CheckRecord> {
-    let mut provider = ProviderOptions::new(Path::new(env!("CARGO_MANIFEST_DIR")).join("../kind"));
-    provider.choice = Choice::Embedded;
-    let options = SessionOptions {
-        reports: root.join("reports"),
-        provider,
-        chosen: "a test".to_owned(),
-        invoked: "a test".to_owned(),
-        verify_only: false,
-        observe_proxies: false,
-        fail_fast: false,
-        pause: None,
-        parallel: 1,
-        attempts: Attempts { at_most: 1, ..Attempts::default() },
-    };
-    let catalogue = load_catalogue(&root.join("scenarios"));
-    let mistakes: Vec<String> = catalogue.mistakes().map(|m| m.render(false)).collect();
-    assert!(mistakes.is_empty(), "{}", mistakes.join("\n"));
-    let plan = plan(&catalogue, &|_, _| true);
-    let work = move || {
-        let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().thread_stack_size(16 << 20).build().unwrap();
-        runtime.block_on(async {
-            let mut session = Session::begin(&options, &plan, Arc::new(Silent)).await.unwrap();
-            session.engine().diagnostics = None;
-            // A line that is missing is missing in every second state here.
-            session.engine().world.line_limit = Duration::from_millis(150);
-            session.run(&plan).await.unwrap();
-            session.finish(&Silent).await.unwrap().0
-        })
-    };
-    // The engine's futures are large in debug builds.
-    let record = std::thread::Builder::new().stack_size(16 << 20).spawn(work).unwrap().join().unwrap();
+    let provider = ProviderOptions::new(Path::new(env!("CARGO_MANIFEST_DIR")).join("../kind"));
+    let record = whole_run(&root.join("scenarios"), root.join("reports"), provider, |session| {
+        session.engine().diagnostics = None;
+        // A line that is missing is missing in every second state here.
+        session.engine().world.line_limit = Duration::from_millis(150);
+    });
     record.scenarios.into_iter().flat_map(|s| s.checks).collect()
 }
 

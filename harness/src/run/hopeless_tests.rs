@@ -1,22 +1,13 @@
 //! Roll-outs that cannot end, on the simulated mesh: told at once, with what is missing.
 
 use std::path::Path;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use gateproof_core::outcome::Outcome;
-use gateproof_core::plan::plan;
 use gateproof_core::report::RunRecord;
-use gateproof_core::scenario::load_catalogue;
 
-use super::{Attempts, Event, Listener, Session, SessionOptions};
-use crate::provider::{Choice, KindFiles, ProviderOptions};
-
-struct Silent;
-
-impl Listener for Silent {
-    fn on(&self, _: &Event) {}
-}
+use super::whole_run::whole_run;
+use crate::provider::{KindFiles, ProviderOptions};
 
 const SCENARIO: &str = "\
 title: A clerk that never comes
@@ -43,34 +34,9 @@ fn run(spec: &str) -> (RunRecord, Duration) {
     std::fs::write(folder.join("clerk.yaml"), clerk(spec)).unwrap();
     let kind = KindFiles::find(None, root.path());
     assert_eq!(kind, KindFiles::BuiltIn);
-    let provider = ProviderOptions { choice: Choice::Embedded, kind, ..ProviderOptions::new("kind") };
-    let options = SessionOptions {
-        reports: root.path().join("reports"),
-        provider,
-        chosen: "a test".to_owned(),
-        invoked: "a test".to_owned(),
-        verify_only: false,
-        observe_proxies: false,
-        fail_fast: false,
-        pause: None,
-        parallel: 1,
-        attempts: Attempts { at_most: 1, ..Attempts::default() },
-    };
-    let catalogue = load_catalogue(&root.path().join("mine"));
-    let mistakes: Vec<String> = catalogue.mistakes().map(|m| m.render(false)).collect();
-    assert!(mistakes.is_empty(), "{}", mistakes.join("\n"));
-    let plan = plan(&catalogue, &|_, _| true);
+    let provider = ProviderOptions { kind, ..ProviderOptions::new("kind") };
     let began = Instant::now();
-    let work = move || {
-        let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().thread_stack_size(16 << 20).build().unwrap();
-        runtime.block_on(async {
-            let mut session = Session::begin(&options, &plan, Arc::new(Silent)).await.unwrap();
-            session.run(&plan).await.unwrap();
-            session.finish(&Silent).await.unwrap().0
-        })
-    };
-    // The engine's futures are large in debug builds.
-    let record = std::thread::Builder::new().stack_size(16 << 20).spawn(work).unwrap().join().unwrap();
+    let record = whole_run(&root.path().join("mine"), root.path().join("reports"), provider, |_| {});
     let page = std::fs::read_dir(root.path().join("reports"))
         .unwrap()
         .map(|e| e.unwrap().path())

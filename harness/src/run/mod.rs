@@ -32,6 +32,8 @@ mod steps;
 mod tests;
 pub mod trials;
 mod unreached;
+#[cfg(test)]
+mod whole_run;
 
 pub use check::Attempts;
 pub use event::{Event, Listener, Pause, RedState};
