@@ -5,6 +5,7 @@
 //! knows no Kubernetes client, no async runtime and no Docker client: the compiler keeps the boundary.
 
 pub mod expression;
+pub mod facts;
 pub mod names;
 pub mod outcome;
 pub mod parity;

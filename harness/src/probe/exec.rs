@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use gateproof_core::facts::PodGlance;
 use gateproof_core::names::Namespaced;
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::Pod;
@@ -11,7 +12,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::timeout;
 
 use super::ProbeError;
-use crate::kube_ext::glance::{self, PodGlance};
+use crate::kube_ext::glance;
 
 /// What a command left.
 #[derive(Debug, Clone, PartialEq, Eq)]

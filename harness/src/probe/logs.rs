@@ -3,20 +3,20 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, OnceLock};
 
-use futures::{AsyncBufReadExt, TryStreamExt};
+use gateproof_core::facts::PodGlance;
 use gateproof_core::names::Namespaced;
 use gateproof_core::outcome::LogLine;
 use gateproof_core::outcome::join::{ProxyLog, ReadLine};
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::jiff::Timestamp;
-use kube::api::LogParams;
 use kube::{Api, Client};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use super::ProbeError;
 use super::exec::glance_at;
-use crate::kube_ext::glance::{PodGlance, Selectors};
+use super::follow::{Place, follow};
+use crate::kube_ext::glance::Selectors;
 
 /// A line, and what an access log says with it: read when that is asked for first.
 #[derive(Debug)]
@@ -31,13 +31,16 @@ impl Line {
     }
 }
 
+type Lines = Arc<Mutex<Vec<Line>>>;
+
 /// One container's lines so far.
 #[derive(Debug)]
 struct Tap {
     workload: Namespaced,
     pod: String,
     container: String,
-    lines: Arc<Mutex<Vec<Line>>>,
+    lines: Lines,
+    place: Arc<Mutex<Place>>,
     follower: JoinHandle<()>,
 }
 
@@ -86,33 +89,35 @@ impl LogTaps {
                 let Some(container) = container.clone().or_else(|| proxy_container(&pod)) else { continue };
                 let key = (workload.namespace.clone(), name.clone(), container.clone());
                 let mut taps = self.taps.lock().expect("no panic holds this lock");
-                taps.entry(key).or_insert_with(|| self.start(workload.clone(), name, container));
+                // A pod of this name had gone, and here it is again.
+                let (lines, place) = match taps.get(&key) {
+                    Some(tap) if !tap.follower.is_finished() => continue,
+                    Some(tap) => (tap.lines.clone(), tap.place.clone()),
+                    None => Default::default(),
+                };
+                taps.insert(key, self.start(workload.clone(), name, container, lines, place));
             }
         }
         Ok(())
     }
 
-    fn start(&self, workload: Namespaced, pod: String, container: String) -> Tap {
-        let lines: Arc<Mutex<Vec<Line>>> = Arc::default();
+    /// Follows the log into these lines, from the place that was read before, until the pod has gone.
+    fn start(&self, workload: Namespaced, pod: String, container: String, lines: Lines, place: Arc<Mutex<Place>>) -> Tap {
         let api: Api<Pod> = Api::namespaced(self.client.clone(), &workload.namespace);
-        let (into, grown, since, pod_name, container_name) =
-            (lines.clone(), self.grown.clone(), self.began, pod.clone(), container.clone());
+        let (into, grown, since, pod_name, container_name, read) =
+            (lines.clone(), self.grown.clone(), self.began, pod.clone(), container.clone(), place.clone());
         let follower = tokio::spawn(async move {
-            let parameters = LogParams { container: Some(container_name), follow: true, since_time: Some(since), ..LogParams::default() };
-            // A container that has just been created has no log yet; a few tries, then it has gone.
-            for _ in 0..50 {
-                if let Ok(stream) = api.log_stream(&pod_name, &parameters).await {
-                    let mut stream = stream.lines();
-                    while let Ok(Some(line)) = stream.try_next().await {
-                        into.lock().expect("no panic holds this lock").push(Line { text: line, read: OnceLock::new() });
-                        grown.send_modify(|n| *n += 1);
-                    }
-                    return;
-                }
-                tokio::time::sleep(std::time::Duration::from_millis(200)).await;
-            }
+            let open = |parameters| {
+                let (api, pod) = (api.clone(), pod_name.clone());
+                async move { api.log_stream(&pod, &parameters).await.map(Box::pin) }
+            };
+            follow(open, &container_name, since, &read, |line| {
+                into.lock().expect("no panic holds this lock").push(Line { text: line, read: OnceLock::new() });
+                grown.send_modify(|n| *n += 1);
+            })
+            .await;
         });
-        Tap { workload, pod, container, lines, follower }
+        Tap { workload, pod, container, lines, place, follower }
     }
 
     /// Where every log stands now.

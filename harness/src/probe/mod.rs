@@ -7,6 +7,7 @@ pub mod certificate;
 pub mod curl;
 mod entrance;
 pub mod exec;
+mod follow;
 pub mod logs;
 mod object;
 pub mod outside;

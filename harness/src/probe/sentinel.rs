@@ -6,6 +6,7 @@
 use std::time::{Duration, Instant};
 
 use futures::future::join_all;
+use gateproof_core::facts::PodGlance;
 use gateproof_core::names::Namespaced;
 use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -13,7 +14,6 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use super::exec::glance_at;
 use super::logs::Since;
 use super::{ProbeError, World, outside};
-use crate::kube_ext::glance::PodGlance;
 use crate::kube_ext::open_port;
 
 /// A port that no application is expected to serve; a sidecar takes it to InboundPassthroughCluster and logs it.

@@ -7,6 +7,7 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use futures::future::join_all;
+use gateproof_core::facts::short_type;
 use gateproof_core::names::Namespaced;
 use gateproof_core::outcome::{AnalysisMessage, ConfigSeen, PodSeen, ProxySeen, VersionSeen};
 use gateproof_core::scenario::{ConfigSection, ProxyConfigProbe};
@@ -18,7 +19,7 @@ use tokio::time::timeout;
 use super::exec::{glance_at, pods_of};
 use super::{ProbeError, World};
 use crate::provider::Analyst;
-use crate::sync::{Gate, short_type};
+use crate::sync::Gate;
 
 /// Each pod of these Deployments, and the Deployments that have none.
 pub(super) async fn pods(client: &Client, workloads: &[Namespaced]) -> Result<(Vec<PodSeen>, Vec<Namespaced>), ProbeError> {

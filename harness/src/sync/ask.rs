@@ -1,16 +1,19 @@
 //! What the gate asks: istiod's debug endpoints, Envoy's admin interface, the Kubernetes API.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{LazyLock, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
+use gateproof_core::facts::{self, Dump, PodGlance, SyncStatus};
 use k8s_openapi::api::core::v1::Pod;
 use kube::Api;
 use kube::api::ListParams;
 use serde_json::Value;
+use tokio::sync::Semaphore;
 
-use super::{Dump, ENVOY_ADMIN_PORT, Gate, GateError, SyncStatus};
-use crate::kube_ext::glance::{self, PodGlance};
+use super::{ENVOY_ADMIN_PORT, Gate, GateError};
+use crate::kube_ext::glance;
 
 const ISTIOD_DEBUG_PORT: u16 = 15014;
 const DUMP: &str = "/config_dump?include_eds";
@@ -21,14 +24,14 @@ impl Gate {
     /// # Errors
     /// When istiod cannot be asked.
     pub async fn sync_status(&self) -> Result<Vec<SyncStatus>, GateError> {
+        self.look_anew();
         self.sync_status_of(&self.istiod_pods().await?).await
     }
 
     pub(super) async fn sync_status_of(&self, istiods: &[String]) -> Result<Vec<SyncStatus>, GateError> {
         let mut all = Vec::new();
         for pod in istiods {
-            let statuses: Vec<SyncStatus> = self.ask_istiod(pod, "/debug/syncz").await?;
-            all.extend(statuses);
+            all.extend(self.ask_istiod(pod, "/debug/syncz", SyncStatus::list).await?);
         }
         all.sort_by(|a, b| a.proxy.cmp(&b.proxy));
         Ok(all)
@@ -50,7 +53,7 @@ impl Gate {
 
     async fn ask_envoy(&self, namespace: &str, pod: &str, path: &str) -> Result<Value, GateError> {
         let body = self.http.get(namespace, pod, ENVOY_ADMIN_PORT, path, Duration::from_secs(10)).await?;
-        aside(move || serde_json::from_slice(&body))
+        aside(move || facts::json(&body))
             .await
             .map_err(|e| GateError::Unreadable { what: format!("{path} of {namespace}/{pod}"), why: e.to_string() })
     }
@@ -112,7 +115,11 @@ impl Gate {
         Ok(pods)
     }
 
+    /// istiod's pods, as they were seen since somebody last let go of them ([`Gate::look_anew`]).
     pub(super) async fn istiod_pods(&self) -> Result<Vec<String>, GateError> {
+        if let Some(seen) = self.istiods.lock().unwrap_or_else(PoisonError::into_inner).clone() {
+            return Ok(seen);
+        }
         let api: Api<Pod> = Api::namespaced(self.client.clone(), &self.root_namespace);
         let wanted = ListParams::default().labels(&self.istiod_selector).fields("status.phase=Running");
         let pods = glance::pods(&self.client, &api, &wanted)
@@ -125,22 +132,33 @@ impl Gate {
                 why: "none is running".to_owned(),
             });
         }
+        *self.istiods.lock().unwrap_or_else(PoisonError::into_inner) = Some(names.clone());
         Ok(names)
     }
 
-    pub(super) async fn ask_istiod<T: serde::de::DeserializeOwned + Send + 'static>(&self, pod: &str, path: &str) -> Result<T, GateError> {
-        let body = self.http.get(&self.root_namespace, pod, ISTIOD_DEBUG_PORT, path, Duration::from_secs(10)).await?;
-        let read = move || {
-            // An empty list is written as `null`.
-            let body: &[u8] = if body.as_ref() == b"null" { b"[]" } else { &body };
-            serde_json::from_slice(body)
-        };
-        aside(read).await.map_err(|e| GateError::Unreadable { what: format!("{path} of {pod}"), why: e.to_string() })
+    /// Lets go of what was seen of istiod's pods: whoever waits looks for them again, for they may be others by then.
+    pub(super) fn look_anew(&self) {
+        *self.istiods.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+
+    pub(super) async fn ask_istiod<T: Send + 'static>(
+        &self,
+        pod: &str,
+        path: &str,
+        read: fn(&[u8]) -> Result<T, serde_json::Error>,
+    ) -> Result<T, GateError> {
+        let asked = self.http.get(&self.root_namespace, pod, ISTIOD_DEBUG_PORT, path, Duration::from_secs(10)).await;
+        let body = asked.inspect_err(|_| self.look_anew())?;
+        aside(move || read(&body)).await.map_err(|e| GateError::Unreadable { what: format!("{path} of {pod}"), why: e.to_string() })
     }
 }
 
 /// Reads on a thread of its own: a megabyte of JSON would hold up the others.
+///
+/// No more at once than there are processors: more are no sooner done, and each holds its megabytes, and its thread's, meanwhile.
 async fn aside<T: Send + 'static>(read: impl FnOnce() -> T + Send + 'static) -> T {
+    static AT_ONCE: LazyLock<Semaphore> = LazyLock::new(|| Semaphore::new(std::thread::available_parallelism().map_or(2, usize::from)));
+    let _one = AT_ONCE.acquire().await.expect("nobody closes it");
     match tokio::task::spawn_blocking(read).await {
         Ok(value) => value,
         Err(panic) => std::panic::resume_unwind(panic.into_panic()),

@@ -2,10 +2,11 @@
 
 use std::collections::BTreeSet;
 
+use gateproof_core::facts::{PodGlance, SyncStatus};
 use gateproof_core::names::Namespaced;
 
-use super::{Gate, GateError, SyncStatus, Wanted};
-use crate::kube_ext::glance::{PodGlance, Selectors};
+use super::{Gate, GateError, Wanted};
+use crate::kube_ext::glance::Selectors;
 
 /// The proxies that are asked.
 pub(super) enum Asked {

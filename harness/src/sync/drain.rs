@@ -5,9 +5,10 @@ use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use futures::future::join_all;
+use gateproof_core::facts::SyncStatus;
 
 use super::concerned::Asked;
-use super::{ENVOY_ADMIN_PORT, Gate, GateError, SyncStatus};
+use super::{ENVOY_ADMIN_PORT, Gate, GateError};
 
 impl Gate {
     pub(super) async fn until_drained(&self, asked: &Asked, limit: Duration, began: Instant) -> Result<String, GateError> {
@@ -26,11 +27,12 @@ impl Gate {
                 return Err(GateError::TimedOut { limit, missing });
             }
             waited_for.extend(draining);
+            self.look_anew();
             tokio::time::sleep(self.pace.pause(Duration::from_millis(50))).await;
         }
     }
 
-    /// `changed` is [`super::Dump::changed`] of a dump that was read before this; empty where none was.
+    /// `changed` is [`gateproof_core::facts::Dump::changed`] of a dump that was read before this; empty where none was.
     pub(super) async fn draining_under_connections(
         &self,
         status: &SyncStatus,

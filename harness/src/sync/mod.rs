@@ -17,23 +17,20 @@
 mod ask;
 mod concerned;
 mod drain;
-mod dump;
-mod istiod;
 mod store;
 mod unmarked;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use futures::future::join_all;
+use gateproof_core::facts::{Dump, Known, KnownConfig, MARK_CLUSTER, SyncStatus};
 use gateproof_core::names::{Namespaced, ObjectKey};
 use kube::api::{DynamicObject, Patch, PatchParams};
 use kube::{Api, Client};
 use serde_json::json;
 
-pub use dump::{Dump, Known, MARK_CLUSTER};
-pub use istiod::{KnownConfig, SyncStatus, short_type};
 pub use unmarked::{Before, Mark};
 
 use concerned::{Asked, Proxies};
@@ -152,6 +149,8 @@ pub struct Gate {
     gateways: Option<Vec<Namespaced>>,
     pace: Pace,
     known: Arc<Known>,
+    /// istiod's pods, as seen in this opening.
+    istiods: Arc<Mutex<Option<Vec<String>>>>,
     settled: Arc<Settled>,
     off: bool,
 }
@@ -176,6 +175,7 @@ impl Gate {
             gateways: None,
             pace: Pace::REAL,
             known: Arc::default(),
+            istiods: Arc::default(),
             settled: Arc::default(),
             off: false,
         }
@@ -196,6 +196,7 @@ impl Gate {
         }
         // What drains is judged by what this gate has seen.
         self.settled = Arc::default();
+        self.istiods = Arc::default();
         self
     }
 
@@ -233,6 +234,7 @@ impl Gate {
             opened.facts.push("the gate is switched off: nothing was waited for".to_owned());
             return Ok(opened);
         }
+        self.look_anew();
         self.until(limit, began, || self.store_lacks(wanted)).await?;
         let (applied, removed) = wanted.istio_objects();
         opened.facts.push(format!(
@@ -297,6 +299,7 @@ impl Gate {
             if began.elapsed() > limit {
                 return Err(GateError::TimedOut { limit, missing });
             }
+            self.look_anew();
             tokio::time::sleep(self.pace.pause(Duration::from_millis(20))).await;
         }
         // A proxy that refused a push may have taken up a part of it.
@@ -317,6 +320,7 @@ impl Gate {
     /// When istiod cannot be asked, or still has one after `limit`.
     pub async fn until_lost(&self, removed: &[ObjectKey], limit: Duration) -> Result<(), GateError> {
         let wanted = Wanted { removed: removed.to_vec(), ..Wanted::default() };
+        self.look_anew();
         self.until(limit, Instant::now(), || self.store_lacks(&wanted)).await
     }
 
@@ -349,6 +353,7 @@ impl Gate {
             if began.elapsed() > limit {
                 return Err(GateError::TimedOut { limit, missing });
             }
+            self.look_anew();
             tokio::time::sleep(self.pace.pause(BETWEEN_LOOKS)).await;
         }
     }
@@ -359,7 +364,7 @@ impl Gate {
         }
         let mut missing = Vec::new();
         for pod in self.istiod_pods().await? {
-            let known: Vec<KnownConfig> = self.ask_istiod(&pod, "/debug/configz").await?;
+            let known = self.ask_istiod(&pod, "/debug/configz", KnownConfig::list).await?;
             missing.extend(lacks(&pod, &known, wanted));
         }
         Ok(missing)
@@ -419,7 +424,7 @@ impl Gate {
         }
         // Only now: a refusal of an earlier push is cleared by the next acknowledgement.
         let refusals: Vec<Refusal> = self
-            .sync_status()
+            .sync_status_of(&self.istiod_pods().await?)
             .await?
             .iter()
             .filter(|s| s.proxy == status.proxy)

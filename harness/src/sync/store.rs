@@ -2,10 +2,11 @@
 
 use std::collections::BTreeMap;
 
+use gateproof_core::facts::KnownConfig;
 use gateproof_core::names::ObjectKey;
 use gateproof_core::plan::GATEWAY_API;
 
-use super::{KnownConfig, Wanted, is_istio};
+use super::{Wanted, is_istio};
 
 /// What istiod notes on objects that it makes of others: `KIND/NAME.NAMESPACE` of these, and `Gateway/NAME/LISTENER.NAMESPACE` of a
 /// Gateway. Source: istio/istio `pkg/config/constants`, `InternalParentNames`.

@@ -9,8 +9,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use futures::future::join_all;
+use gateproof_core::facts::Dump;
 
-use super::{Dump, Gate, GateError, Look, Opened, Wanted, is_istio};
+use super::{Gate, GateError, Look, Opened, Wanted, is_istio};
 
 /// istiod's `PILOT_DEBOUNCE_AFTER`, unless somebody changed it.
 const DEBOUNCE: Duration = Duration::from_millis(100);
@@ -50,6 +51,7 @@ impl Gate {
         if self.mark == Mark::Written {
             return Ok(Before::default());
         }
+        self.look_anew();
         let istiods = self.istiod_pods().await?;
         let statuses = self.proxies(&self.asked(&Wanted::default()).await?, &istiods).await?.statuses;
         let dumps = join_all(statuses.iter().map(|s| self.intended(s, &istiods))).await;
@@ -120,6 +122,7 @@ impl Gate {
             if began.elapsed() > limit {
                 return Err(GateError::TimedOut { limit, missing });
             }
+            self.look_anew();
             tokio::time::sleep(Duration::from_millis(40)).await;
         }
     }

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use serde::Deserialize;
+use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 /// One proxy in `/debug/syncz`.
@@ -32,7 +33,20 @@ pub struct TypeStatus {
     pub last_error: Option<Value>,
 }
 
+/// A list that istiod answers with. An empty one is written as `null`.
+fn list<T: DeserializeOwned>(answer: &[u8]) -> Result<Vec<T>, serde_json::Error> {
+    serde_json::from_slice(if answer == b"null" { b"[]" } else { answer })
+}
+
 impl SyncStatus {
+    /// Reads what `/debug/syncz` answers.
+    ///
+    /// # Errors
+    /// When it is something else.
+    pub fn list(answer: &[u8]) -> Result<Vec<Self>, serde_json::Error> {
+        list(answer)
+    }
+
     /// The pod's name.
     #[must_use]
     pub fn pod(&self) -> &str {
@@ -88,6 +102,16 @@ pub struct KnownConfig {
     pub metadata: KnownMeta,
 }
 
+impl KnownConfig {
+    /// Reads what `/debug/configz` answers.
+    ///
+    /// # Errors
+    /// When it is something else.
+    pub fn list(answer: &[u8]) -> Result<Vec<Self>, serde_json::Error> {
+        list(answer)
+    }
+}
+
 /// See [`KnownConfig::metadata`].
 #[derive(Debug, Clone, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -111,6 +135,12 @@ pub struct KnownMeta {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_empty_list_is_written_as_null() {
+        assert!(KnownConfig::list(b"null").unwrap().is_empty() && SyncStatus::list(b"[]").unwrap().is_empty());
+        assert!(KnownConfig::list(b"not found").is_err());
+    }
 
     #[test]
     fn a_refusal_is_read_with_its_words() {

@@ -1,4 +1,4 @@
-//! Two views of one proxy's configuration, made comparable. Pure.
+//! Two views of one proxy's configuration, made comparable.
 //!
 //! istiod regenerates, on request, what its last push gave a proxy (`/debug/config_dump?proxyID=`);
 //! Envoy says what it runs (`/config_dump?include_eds`). Both are the same protobuf messages in JSON,
@@ -8,11 +8,12 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex};
 
-use gateproof_core::outcome::json_match::first_difference;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 use serde_json::Value;
 use serde_json::value::RawValue;
+
+use crate::outcome::json_match::first_difference;
 
 /// One proxy's resources by section and name, in comparable form.
 #[derive(Debug, Default, Clone, PartialEq)]
@@ -38,7 +39,7 @@ pub struct Dump {
     pub changed: BTreeMap<String, String>,
 }
 
-/// Where gateproof's mark stands in a cluster's metadata; see [`crate::sync`]. Gates beside the first have a number behind it.
+/// The cluster in whose metadata the gate's mark stands (ARCHITECTURE.md, "The gate"). Gates beside the first have a number behind it.
 pub const MARK_CLUSTER: &str = "gateproof-mark";
 
 /// Resources that were read before, by their text: most of a dump is the same from one look to the next, and putting a
