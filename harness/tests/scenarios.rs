@@ -10,9 +10,9 @@ use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
 
-use gateproof::cli::{ENGINE_STACK, EXIT_CLUSTER, EXIT_GREEN, EXIT_INPUT, EXIT_INTERRUPTED, EXIT_RED, Lines, exit_of};
+use gateproof::cli::{EXIT_CLUSTER, EXIT_GREEN, EXIT_INPUT, EXIT_INTERRUPTED, EXIT_RED, Lines, exit_of};
 use gateproof::run::choose::{Environment, values_of_the_environment};
-use gateproof::run::drive::{Ended, drive};
+use gateproof::run::drive::{ENGINE_STACK, Ended, drive, runtime};
 use gateproof::run::owner::{self, Reply};
 use gateproof::run::trials::{Filter, Outcomes, failure_text, today, trial_name, trial_names};
 use gateproof::run::{Event, Listener, SessionError, SessionOptions};
@@ -165,11 +165,7 @@ fn start(options: SessionOptions, selected: Arc<Plan>, outcomes: Arc<Outcomes>) 
     // Futures are large in debug builds; the default of 2 MiB is not enough for the engine's.
     let thread = std::thread::Builder::new().name("engine".to_owned()).stack_size(ENGINE_STACK);
     let work = move || {
-        let runtime = tokio::runtime::Builder::new_multi_thread()
-            .enable_all()
-            .thread_stack_size(ENGINE_STACK)
-            .build()
-            .expect("a runtime can be made");
+        let runtime = runtime().expect("a runtime can be made");
         let listener: Arc<dyn Listener> = Arc::new(Both(outcomes.clone(), Lines::new(true)));
         let ended = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| runtime.block_on(drive(&options, &selected, listener))));
         // Trials that wait must not wait for ever, whatever happened.

@@ -30,6 +30,7 @@ pub use run::exit_of;
 
 use crate::provider::KindFiles;
 use crate::run::choose::values_of_the_environment;
+use crate::run::drive::{ENGINE_STACK, runtime};
 use crate::run::word;
 
 /// All passed.
@@ -42,9 +43,6 @@ pub const EXIT_INPUT: u8 = 2;
 pub const EXIT_CLUSTER: u8 = 3;
 /// Interrupted.
 pub const EXIT_INTERRUPTED: u8 = 130;
-
-/// Futures are large in debug builds; a thread's default of 2 MiB is not enough for the engine's.
-pub const ENGINE_STACK: usize = 16 << 20;
 
 #[derive(Debug, Parser)]
 #[command(
@@ -230,8 +228,7 @@ pub fn main() -> ExitCode {
 /// Makes a future and runs it on an engine's runtime, on a thread with a large stack.
 pub(crate) fn on_runtime<T: Send, F: Future<Output = T>>(work: impl FnOnce() -> F + Send) -> T {
     let run = || {
-        let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().thread_stack_size(ENGINE_STACK).build();
-        let runtime = runtime.expect("a runtime can be made");
+        let runtime = runtime().expect("a runtime can be made");
         let value = runtime.block_on(work());
         // Whatever had to be ended was waited for: what still runs goes with the process.
         runtime.shutdown_background();

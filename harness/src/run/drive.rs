@@ -7,9 +7,25 @@ use std::sync::Arc;
 use futures::FutureExt;
 use gateproof_core::plan::Plan;
 use gateproof_core::report::{RunRecord, Tally};
+use tokio::runtime::Runtime;
 
 use super::event::Listener;
 use super::session::{Session, SessionError, SessionOptions};
+
+/// Futures are large in debug builds; a thread's default of 2 MiB is not enough for the engine's.
+pub const ENGINE_STACK: usize = 16 << 20;
+
+/// What an engine runs on.
+///
+/// Work that would hold up others is done on threads of its own. Most of it needs a processor, so that more threads than a few for
+/// each would end nothing sooner, and each keeps the memory that it has had.
+///
+/// # Errors
+/// When the system gives no threads.
+pub fn runtime() -> std::io::Result<Runtime> {
+    let aside = 2 * std::thread::available_parallelism().map_or(2, usize::from);
+    tokio::runtime::Builder::new_multi_thread().enable_all().max_blocking_threads(aside).thread_stack_size(ENGINE_STACK).build()
+}
 
 /// How a run ended.
 #[derive(Debug)]

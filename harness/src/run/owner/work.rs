@@ -21,6 +21,7 @@ use super::protocol::Refusal;
 use super::server::{Desk, Ending, Runner, serve};
 use super::watch::Watched;
 use crate::cli::{EXIT_CLUSTER, EXIT_GREEN, EXIT_RED, Lines};
+use crate::run::drive::{ENGINE_STACK, runtime};
 use crate::run::trials::{trial_name, trial_names};
 use crate::run::{Event, Listener, Session, SessionError, SessionOptions};
 
@@ -28,7 +29,6 @@ use crate::run::{Event, Listener, Session, SessionError, SessionOptions};
 const GATHER: Duration = Duration::from_millis(150);
 /// An owner that watches process 1 cannot tell whether that is nextest (in a container) or has inherited an orphan.
 const IDLE: Duration = Duration::from_secs(120);
-const STACK: usize = 16 << 20;
 
 /// What an owner works with.
 #[derive(Debug)]
@@ -53,11 +53,11 @@ pub fn own(order: &Order, given: Given) -> ExitCode {
     place.sweep();
     let watched = order.watched.clone();
     let run = move || {
-        let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().thread_stack_size(STACK).build()?;
+        let runtime = runtime()?;
         runtime.block_on(whole(&place, &watched, given))
     };
     // Futures are large in debug builds.
-    let thread = std::thread::Builder::new().name("owner".to_owned()).stack_size(STACK).spawn(run);
+    let thread = std::thread::Builder::new().name("owner".to_owned()).stack_size(ENGINE_STACK).spawn(run);
     let ended = thread.map(std::thread::JoinHandle::join);
     let _ = std::fs::remove_file(&order.place.socket);
     if !order.watched.is_there() {
