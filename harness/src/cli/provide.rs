@@ -42,6 +42,7 @@ impl ProviderFlags {
                 Ok(Some(Choice::Existing(ExistingOptions {
                     context: self.context.clone().unwrap_or_default(),
                     values: values.unwrap_or_default(),
+                    values_file: self.cluster_values.clone(),
                     allow_mesh_changes: self.allow_mesh_changes,
                     verify_only,
                 })))

@@ -138,7 +138,8 @@ impl Environment {
             let values = text("GATEPROOF_CLUSTER_VALUES").map(PathBuf::from);
             provider.choice = Choice::Existing(ExistingOptions {
                 context: text("GATEPROOF_CONTEXT").unwrap_or_default(),
-                values: values.map(|file| ClusterValues::read(&file)).transpose().map_err(BadSetting::Values)?.unwrap_or_default(),
+                values: values.as_deref().map(ClusterValues::read).transpose().map_err(BadSetting::Values)?.unwrap_or_default(),
+                values_file: values,
                 allow_mesh_changes: flag("GATEPROOF_ALLOW_MESH_CHANGES")?,
                 verify_only,
             });

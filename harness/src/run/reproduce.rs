@@ -123,6 +123,9 @@ impl Calling {
         }
         if let Choice::Existing(existing) = &options.choice {
             flag("--context", &existing.context);
+            if let Some(file) = &existing.values_file {
+                flag("--cluster-values", &file.display().to_string());
+            }
             for (name, is_set) in [("--allow-mesh-changes", existing.allow_mesh_changes), ("--verify-only", existing.verify_only)] {
                 if is_set {
                     flags.push_str(&format!(" {name}"));
@@ -248,6 +251,7 @@ mod tests {
     use gateproof_core::scenario::{Catalogue, ScenarioValue, load_catalogue};
 
     use super::*;
+    use crate::provider::ExistingOptions;
 
     fn asked(id: &str, given: &[(&str, &str)]) -> Asked {
         Asked {
@@ -322,6 +326,18 @@ mod tests {
         let scenarios = root.join("scenarios").display().to_string();
         assert_eq!(calling.flags, format!(" --scenarios {} --istio 1.29.0", word(&scenarios)));
         assert!(!calling.clone);
+    }
+
+    #[test]
+    fn what_an_existing_cluster_calls_its_gateways_is_told_again() {
+        let mut options = ProviderOptions::new(Path::new(env!("CARGO_MANIFEST_DIR")).join("../kind"));
+        let existing = ExistingOptions { context: "staging".to_owned(), values_file: Some("ours.yaml".into()), ..Default::default() };
+        options.choice = Choice::Existing(existing);
+        let plans = [plan(&catalogue(), &|id, _| id.as_str() == "10-ingress")];
+        let calling = Calling::of(&options, &plans);
+        assert_eq!(calling.flags, " --context staging --cluster-values ours.yaml");
+        let lines = commands(&[asked("10-ingress", &[])], &calling, On::Existing("staging"));
+        assert_eq!(lines[1], "cargo run -- run --provider existing --context staging --cluster-values ours.yaml 10-ingress");
     }
 
     #[test]

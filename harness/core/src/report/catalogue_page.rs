@@ -9,7 +9,7 @@ use serde_json::Value;
 use super::markdown::mechanism::embed;
 use super::text::{Cell, Table, code, link, prose};
 use super::verdict::plural;
-use crate::outcome::describe_expectation;
+use crate::outcome::{describe_expectation, redact};
 use crate::scenario::{Catalogue, Change, Edit, INTACT, Probe, Scenario};
 
 /// API groups whose fields are worth finding: those that configure a gateway or the mesh.
@@ -201,10 +201,20 @@ fn section(out: &mut String, title: &str, body: String) {
     }
 }
 
+/// As much of a text as a cell of a table has room for.
+fn short(text: &str) -> String {
+    const ROOM: usize = 60;
+    let mut out: String = text.chars().take(ROOM).collect();
+    if text.chars().nth(ROOM).is_some() {
+        out.push('…');
+    }
+    out
+}
+
 /// The question in a few words; code in backticks.
 fn asked(probe: &Probe) -> String {
     match probe {
-        Probe::Exec(p) => format!("`{}` in {}", p.command.join(" "), p.workload),
+        Probe::Exec(p) => format!("`{}` in {}", redact(&p.command.join(" ")), p.workload),
         Probe::Http(p) => {
             let scheme = if p.scheme == crate::scenario::Scheme::Https { "https" } else { "http" };
             let from = match &p.from {
@@ -214,7 +224,12 @@ fn asked(probe: &Probe) -> String {
             let port = if matches!((scheme, p.port), ("http", 80) | ("https", 443)) { String::new() } else { format!(":{}", p.port) };
             let through = p.gateway.as_ref().map(|g| format!(" to {g}")).unwrap_or_default();
             let sni = p.sni.as_ref().map(|s| format!(", server name `{s}`")).unwrap_or_default();
-            format!("{} `{scheme}://{}{port}{}` from {from}{through}{sni}", p.method, p.host, p.path)
+            let headers: String =
+                p.headers.iter().map(|(name, value)| format!(", `{}`", short(&redact(&format!("{name}: {value}"))))).collect();
+            let body = p.body.as_ref().map(|body| format!(", body `{}`", short(&redact(body)))).unwrap_or_default();
+            let presents = p.client_certificate.as_ref().map(|at| format!(", with the certificate of {at}")).unwrap_or_default();
+            let path = redact(&p.path);
+            format!("{} `{scheme}://{}{port}{path}` from {from}{through}{sni}{headers}{body}{presents}", p.method, p.host)
         }
         Probe::Logs(p) => format!("log of {}", p.workload),
         Probe::ProxyConfig(p) => format!("configuration of {}: `{}`", p.workload, p.name),
@@ -258,6 +273,17 @@ mod tests {
         let rows = page.lines().filter(|l| l.starts_with("| ")).count();
         assert!(rows > catalogue.scenarios.iter().map(|s| s.checks.len()).sum::<usize>());
         assert_eq!(page.matches("<details>").count(), page.matches("</details>").count());
+    }
+
+    #[test]
+    fn a_call_is_told_with_what_it_brings_and_no_token() {
+        let catalogue = shipped();
+        let of = |id: &str| catalogue.scenarios.iter().find(|s| s.id.as_str() == id).unwrap();
+        let all = |id: &str| of(id).checks.iter().map(|c| asked(&c.probe)).collect::<Vec<_>>().join("\n");
+        let jwt = all("30-security/jwt");
+        assert!(jwt.contains(", `authorization: Bearer [redacted]`") && jwt.contains("?token=[redacted") && !jwt.contains("eyJ"), "{jwt}");
+        assert!(all("10-ingress/tls-modes").contains(", with the certificate of "));
+        assert!(short(&"é".repeat(99)).ends_with("é…"));
     }
 
     #[test]

@@ -25,6 +25,8 @@ pub struct ExistingOptions {
     pub context: String,
     /// What the cluster calls what scenarios name.
     pub values: ClusterValues,
+    /// The file that says so, for the commands that have the run again.
+    pub values_file: Option<PathBuf>,
     /// Whether mesh-wide configuration and gateways' replicas may be changed for the length of a run.
     pub allow_mesh_changes: bool,
     /// Nothing is going to be applied: then nothing needs to be absent, and no right to write is needed.
