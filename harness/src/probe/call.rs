@@ -15,7 +15,7 @@ use super::{ProbeError, RUN_CONFIG_MAP, Witnesses, World, curl, entrance, exec a
 const SETTLE: Duration = Duration::from_millis(120);
 
 pub(super) async fn exec(world: &World, probe: &ExecProbe, witnesses: &Witnesses) -> Result<CallSeen, ProbeError> {
-    let target = pod_exec::target(&world.client, &probe.workload, probe.container.as_deref());
+    let target = pod_exec::target(&world.pods, &probe.workload, probe.container.as_deref());
     let (target, ()) = tokio::try_join!(target, follow(world, witnesses))?;
     let since = world.logs.now();
     let token = world.next_token();
@@ -59,7 +59,7 @@ pub(super) async fn http(world: &World, probe: &HttpProbe, witnesses: &Witnesses
         Caller::Workload(workload) => {
             let identity = identity(world, probe)?;
             let pem = identity.map(|identity| format!("{}\n{}", identity.certificate_pem, identity.key_pem));
-            let target = pod_exec::target(&world.client, workload, None).await?;
+            let target = pod_exec::target(&world.pods, workload, None).await?;
             let mut command = curl::instrument(&curl_of(probe, &in_cluster(world, probe), true), &token);
             if let Some(pem) = &pem {
                 command = curl::with_certificate(&command, curl::Pem::Bytes(pem.len()));
@@ -127,7 +127,7 @@ fn take_response(seen: &mut CallSeen, text: &str) {
 
 async fn follow(world: &World, witnesses: &Witnesses) -> Result<(), ProbeError> {
     let all: Vec<_> = witnesses.path.iter().chain(&witnesses.absent).map(|w| [(w.clone(), None)]).collect();
-    for answer in join_all(all.iter().map(|one| world.logs.follow(one))).await {
+    for answer in join_all(all.iter().map(|one| world.logs.follow(&world.pods, one))).await {
         match answer {
             Ok(()) => {}
             // A Deployment that is gone leaves no line; that is for the judge to say.

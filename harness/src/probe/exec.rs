@@ -12,6 +12,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::timeout;
 
 use super::ProbeError;
+use super::pods::Pods;
 use crate::kube_ext::glance;
 
 /// What a command left.
@@ -64,8 +65,8 @@ async fn all_pods_of(client: &Client, workload: &Namespaced) -> Result<Vec<Pod>,
 ///
 /// # Errors
 /// When the Deployment does not exist or no pod of it is ready.
-pub async fn target(client: &Client, workload: &Namespaced, container: Option<&str>) -> Result<Target, ProbeError> {
-    let mut pods = glance_at(client, workload).await?;
+pub async fn target(pods: &Pods, workload: &Namespaced, container: Option<&str>) -> Result<Target, ProbeError> {
+    let mut pods = pods.of(workload).await?;
     pods.retain(|pod| !pod.is_leaving());
     let Some(pod) = pods.iter().find(|pod| pod.is_ready()) else {
         return Err(ProbeError::NoPod { workload: workload.clone(), pods: pods.len() });

@@ -14,9 +14,8 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use super::ProbeError;
-use super::exec::glance_at;
 use super::follow::{Place, follow};
-use crate::kube_ext::glance::Selectors;
+use super::pods::Pods;
 
 /// A line, and what an access log says with it: read when that is asked for first.
 #[derive(Debug)]
@@ -74,16 +73,9 @@ impl LogTaps {
     ///
     /// # Errors
     /// When a Deployment or its pods cannot be read.
-    pub async fn follow(&self, workloads: &[(Namespaced, Option<String>)]) -> Result<(), ProbeError> {
-        let failed = |e| ProbeError::api("looking up the pods of workloads whose logs are followed".to_owned(), e);
-        let selectors = Selectors::read(&self.client, &workloads.iter().map(|(w, _)| w.clone()).collect()).await.map_err(failed)?;
-        let mut pods = selectors.pods(&self.client).await.map_err(failed)?;
+    pub async fn follow(&self, pods: &Pods, workloads: &[(Namespaced, Option<String>)]) -> Result<(), ProbeError> {
         for (workload, container) in workloads {
-            let pods = match pods.remove(workload) {
-                Some(pods) => pods,
-                // It is not there: in the API's own words.
-                None => glance_at(&self.client, workload).await?,
-            };
+            let pods = pods.of(workload).await?;
             for pod in pods.into_iter().filter(|pod| !pod.is_leaving()) {
                 let name = pod.metadata.name.clone();
                 let Some(container) = container.clone().or_else(|| proxy_container(&pod)) else { continue };

@@ -11,6 +11,7 @@ mod follow;
 pub mod logs;
 mod object;
 pub mod outside;
+pub mod pods;
 mod sentinel;
 mod state;
 
@@ -111,6 +112,8 @@ pub struct World {
     pub gate: Gate,
     /// Followed logs.
     pub logs: Arc<logs::LogTaps>,
+    /// The pods of the state that stands.
+    pub pods: Arc<pods::Pods>,
     /// Where gateways are reached from outside.
     pub entrances: Entrances,
     /// This run's token, CAs and certificates.
@@ -163,7 +166,7 @@ impl World {
             Probe::Http(probe) => Ok(Observation::Call(Box::new(call::http(self, probe, witnesses).await?))),
             Probe::Logs(probe) => {
                 let container = probe.container.as_deref();
-                self.logs.follow(&[(probe.workload.clone(), container.map(str::to_owned))]).await?;
+                self.logs.follow(&self.pods, &[(probe.workload.clone(), container.map(str::to_owned))]).await?;
                 // A log that lacks a line proves little while the line may still come: a moment for what was just done.
                 tokio::time::sleep(self.pace.pause(LOG_SETTLE)).await;
                 let wanted = |workload: &Namespaced, of: &str| *workload == probe.workload && container.is_none_or(|c| c == of);

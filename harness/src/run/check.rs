@@ -77,6 +77,7 @@ pub async fn run_looking(
             break;
         }
         tokio::time::sleep(world.pace.pause(attempts.pause)).await;
+        world.pods.forget();
     }
     if let (Outcome::Failed { mismatches }, Some(observation)) = (&record.outcome, &failed) {
         (record.diagnosis, record.cause) = explain(check, observation, mismatches, look).await;

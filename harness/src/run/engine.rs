@@ -23,6 +23,7 @@ use super::links;
 use super::look::Look;
 use super::state::Ground;
 use crate::probe::World;
+use crate::probe::pods::Pods;
 use crate::sync::Refusal;
 
 /// Checks of one state are independent of one another and asked at once, at most so many.
@@ -80,7 +81,12 @@ impl Engine {
 
     /// One that runs a scenario while others do theirs, with the gate and the answers of its own number.
     pub(super) fn beside(&self, number: usize) -> Self {
-        let world = World { gate: self.world.gate.clone().beside(number), beside: self.world.beside.seen_by(number), ..self.world.clone() };
+        let world = World {
+            gate: self.world.gate.clone().beside(number),
+            beside: self.world.beside.seen_by(number),
+            pods: Arc::new(Pods::new(self.world.client.clone())),
+            ..self.world.clone()
+        };
         let ground = self.ground.beneath(&world, &[]);
         Self {
             world,

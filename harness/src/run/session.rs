@@ -29,7 +29,8 @@ use super::unreached;
 use crate::apply::{Applier, Istiod};
 use crate::kube_ext::{PodHttp, Resources};
 use crate::probe::logs::LogTaps;
-use crate::probe::{Beside, World};
+use crate::probe::pods::Pods;
+use crate::probe::{Beside, ProbeError, World};
 use crate::provider::{self, Cluster, KindFiles, Lease, Progress, ProviderError, ProviderOptions};
 use crate::sync::{Gate, Mark};
 
@@ -186,6 +187,7 @@ impl Session {
             http,
             gate,
             logs: Arc::new(LogTaps::new(client.clone())),
+            pods: Arc::new(Pods::new(client.clone())),
             entrances: entrances(cluster),
             secrets: run_secrets,
             dialler: cluster.dialler.clone(),
@@ -245,11 +247,9 @@ impl Session {
                 steps.warn(&format!("{key} was left by an earlier run and is removed"));
             }
         }
-        world
-            .logs
-            .follow(&ground.gateways.iter().map(|g| (g.clone(), None)).collect::<Vec<_>>())
-            .await
-            .map_err(|e| SessionError::Prepare(e.to_string()))?;
+        let unprepared = |e: ProbeError| SessionError::Prepare(e.to_string());
+        world.pods.look(&ground.gateways.iter().cloned().collect()).await.map_err(unprepared)?;
+        world.logs.follow(&world.pods, &ground.gateways.iter().map(|g| (g.clone(), None)).collect::<Vec<_>>()).await.map_err(unprepared)?;
         let mut versions = cluster.versions.clone();
         versions.extend(envoy_versions(&world, &ground.gateways).await);
         let record = RunRecord {
@@ -331,7 +331,7 @@ impl Session {
         self.engine
             .world
             .logs
-            .follow(&added.iter().map(|g| (g.clone(), None)).collect::<Vec<_>>())
+            .follow(&self.engine.world.pods, &added.iter().map(|g| (g.clone(), None)).collect::<Vec<_>>())
             .await
             .map_err(|e| SessionError::Prepare(e.to_string()))?;
         self.record.versions.extend(envoy_versions(&self.engine.world, &added).await);
@@ -478,7 +478,7 @@ fn outside_addresses(cluster: &Cluster) -> BTreeMap<std::net::IpAddr, String> {
 async fn envoy_versions(world: &World, gateways: &[Namespaced]) -> Vec<VersionRecord> {
     let mut out = Vec::new();
     for gateway in gateways {
-        let Ok(target) = crate::probe::exec::target(&world.client, gateway, None).await else { continue };
+        let Ok(target) = crate::probe::exec::target(&world.pods, gateway, None).await else { continue };
         let answer = world.http.get(&target.namespace, &target.pod, 15000, "/server_info", Duration::from_secs(5)).await;
         let info: Option<serde_json::Value> = answer.ok().and_then(|body| serde_json::from_slice(&body).ok());
         if let Some(version) = info.as_ref().and_then(|i| i["version"].as_str()) {

@@ -287,6 +287,7 @@ impl Ground {
     ) -> Result<Standing, StateError> {
         let began = Instant::now();
         let since = world.logs.now();
+        world.pods.forget();
         let before = world.gate.before().await?;
         let desired = self.desired(world, planned, target);
         let mut record = StageRecord {
@@ -355,6 +356,7 @@ impl Ground {
         let opened = opened?;
         record.gate_facts = opened.facts;
         record.gate_took = gate_began.elapsed().as_secs_f64();
+        record.notices.extend(opened.notices);
         record.notices.extend(opened.refusals.iter().map(|r| format!("{} refused {}: {}", r.proxy, r.resource_type, r.message)));
         followed?;
         // What istiod has not spoken of may still come.
@@ -452,7 +454,9 @@ impl Ground {
         let deployments = deployments(desired).into_iter().map(|workload| (workload, None));
         let gateways = self.gateways.iter().map(|g| (g.clone(), None));
         let istiod = std::iter::once((self.istiod.clone(), Some("discovery".to_owned())));
-        world.logs.follow(&deployments.chain(gateways).chain(istiod).collect::<Vec<_>>()).await
+        let all: Vec<(Namespaced, Option<String>)> = deployments.chain(gateways).chain(istiod).collect();
+        world.pods.look(&all.iter().map(|(workload, _)| workload.clone()).collect()).await?;
+        world.logs.follow(&world.pods, &all).await
     }
 
     /// Removes what a killed run left on a kept cluster, and scales its gateways up again.

@@ -99,7 +99,7 @@ impl Gate {
                     Ok(Look::Refused(refusals)) if is_settled(moved, wanted.changed, quiet) => refused.extend(refusals),
                     Ok(Look::Refused(_)) => missing.push(format!("{}: it refused a push", status.proxy)),
                     Ok(Look::Drains) => missing.push(format!("{} drains filter chains under open connections", status.proxy)),
-                    Ok(Look::Lacks(what)) => missing.push(format!("{}: {what}", status.proxy)),
+                    Ok(Look::Lacks(what) | Look::Differs(what)) => missing.push(format!("{}: {what}", status.proxy)),
                     // A pod may be going away while it is asked; if it stays, it is asked again.
                     Err(error) => missing.push(format!("{}: {error}", status.proxy)),
                 }
