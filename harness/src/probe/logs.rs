@@ -14,7 +14,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use super::ProbeError;
-use super::follow::{Place, follow};
+use super::follow::follow;
 use super::pods::Pods;
 
 /// A line, and what an access log says with it: read when that is asked for first.
@@ -39,7 +39,6 @@ struct Tap {
     pod: String,
     container: String,
     lines: Lines,
-    place: Arc<Mutex<Place>>,
     follower: JoinHandle<()>,
 }
 
@@ -81,35 +80,39 @@ impl LogTaps {
                 let Some(container) = container.clone().or_else(|| proxy_container(&pod)) else { continue };
                 let key = (workload.namespace.clone(), name.clone(), container.clone());
                 let mut taps = self.taps.lock().expect("no panic holds this lock");
-                // A pod of this name had gone, and here it is again.
-                let (lines, place) = match taps.get(&key) {
+                // A pod of this name had gone, and here it is again: what it writes is another log.
+                let lines = match taps.get(&key) {
                     Some(tap) if !tap.follower.is_finished() => continue,
-                    Some(tap) => (tap.lines.clone(), tap.place.clone()),
-                    None => Default::default(),
+                    Some(tap) => tap.lines.clone(),
+                    None => Lines::default(),
                 };
-                taps.insert(key, self.start(workload.clone(), name, container, lines, place));
+                taps.insert(key, self.start(workload.clone(), name, container, lines));
             }
         }
         Ok(())
     }
 
-    /// Follows the log into these lines, from the place that was read before, until the pod has gone.
-    fn start(&self, workload: Namespaced, pod: String, container: String, lines: Lines, place: Arc<Mutex<Place>>) -> Tap {
+    /// Follows the log into these lines, until the pod has gone.
+    fn start(&self, workload: Namespaced, pod: String, container: String, lines: Lines) -> Tap {
         let api: Api<Pod> = Api::namespaced(self.client.clone(), &workload.namespace);
-        let (into, grown, since, pod_name, container_name, read) =
-            (lines.clone(), self.grown.clone(), self.began, pod.clone(), container.clone(), place.clone());
+        let (into, grown, since, pod_name, container_name) =
+            (lines.clone(), self.grown.clone(), self.began, pod.clone(), container.clone());
         let follower = tokio::spawn(async move {
             let open = |parameters| {
                 let (api, pod) = (api.clone(), pod_name.clone());
                 async move { api.log_stream(&pod, &parameters).await.map(Box::pin) }
             };
-            follow(open, &container_name, since, &read, |line| {
+            let gone = || {
+                let (api, pod) = (api.clone(), pod_name.clone());
+                async move { matches!(api.get_metadata_opt(&pod).await, Ok(None)) }
+            };
+            follow(open, gone, &container_name, since, |line| {
                 into.lock().expect("no panic holds this lock").push(Line { text: line, read: OnceLock::new() });
                 grown.send_modify(|n| *n += 1);
             })
             .await;
         });
-        Tap { workload, pod, container, lines, place, follower }
+        Tap { workload, pod, container, lines, follower }
     }
 
     /// Where every log stands now.

@@ -15,7 +15,7 @@ pub mod pods;
 mod sentinel;
 mod state;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -166,6 +166,7 @@ impl World {
             Probe::Http(probe) => Ok(Observation::Call(Box::new(call::http(self, probe, witnesses).await?))),
             Probe::Logs(probe) => {
                 let container = probe.container.as_deref();
+                self.pods.look(&BTreeSet::from([probe.workload.clone()])).await?;
                 self.logs.follow(&self.pods, &[(probe.workload.clone(), container.map(str::to_owned))]).await?;
                 // A log that lacks a line proves little while the line may still come: a moment for what was just done.
                 tokio::time::sleep(self.pace.pause(LOG_SETTLE)).await;

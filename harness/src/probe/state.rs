@@ -16,7 +16,7 @@ use kube::Client;
 use serde_json::Value;
 use tokio::time::timeout;
 
-use super::exec::pods_of;
+use super::exec::{glance_at, pods_of};
 use super::{ProbeError, World};
 use crate::provider::Analyst;
 use crate::sync::Gate;
@@ -117,7 +117,7 @@ pub(super) async fn versions(world: &World) -> Result<Vec<VersionSeen>, ProbeErr
 
 /// What every replica of a workload has in one section.
 pub(super) async fn config(world: &World, probe: &ProxyConfigProbe) -> Result<Vec<ConfigSeen>, ProbeError> {
-    let pods = world.pods.of(&probe.workload).await?;
+    let pods = glance_at(&world.client, &probe.workload).await?;
     let names: Vec<String> = pods.into_iter().filter(|pod| !pod.is_leaving()).map(|p| p.metadata.name).collect();
     let looks = join_all(names.iter().map(|pod| async {
         let dump = world.gate.envoy_dump(&probe.workload.namespace, pod).await?;

@@ -285,6 +285,7 @@ impl Engine {
         target: &StateObjects,
     ) -> Result<(gateproof_core::report::StageRecord, crate::probe::logs::Since, Vec<crate::sync::Refusal>), String> {
         if self.verify_only {
+            self.world.pods.forget();
             let since = self.world.logs.now();
             let record = gateproof_core::report::StageRecord {
                 state: state.to_owned(),

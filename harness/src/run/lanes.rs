@@ -5,7 +5,8 @@
 //! hold exactly what the running scenarios stand on, and one that ends gives it what is left.
 
 use std::collections::BTreeMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
@@ -16,6 +17,7 @@ use gateproof_core::report::{CheckRecord, RunRecord, ScenarioRecord};
 use super::engine::{Engine, blank_scenario, in_order};
 use super::event::Event;
 use super::state::Ground;
+use super::steps::Steps;
 
 /// Where one scenario after another is run while other lanes have theirs.
 struct Lane {
@@ -27,6 +29,7 @@ struct Lane {
 /// All lanes of a run.
 pub(super) struct Lanes {
     count: usize,
+    steps: Arc<Steps>,
     lanes: Vec<Lane>,
 }
 
@@ -40,6 +43,8 @@ struct Shared<'a> {
     left_out: Mutex<bool>,
     plan: &'a Plan,
     save: &'a (dyn Fn(&RunRecord) + Sync),
+    /// What is brought up and taken away between scenarios is of no single one of them.
+    steps: &'a Steps,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -48,8 +53,8 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 impl Lanes {
     /// So many at most.
-    pub(super) fn new(count: usize) -> Self {
-        Self { count, lanes: Vec::new() }
+    pub(super) fn new(count: usize, steps: Arc<Steps>) -> Self {
+        Self { count, steps, lanes: Vec::new() }
     }
 
     /// Whether there is more than one.
@@ -75,6 +80,7 @@ impl Lanes {
             left_out: Mutex::default(),
             plan,
             save,
+            steps: &self.steps,
         };
         let mut free: Vec<&mut Lane> = self.lanes.iter_mut().rev().collect();
         let mut running = FuturesUnordered::new();
@@ -128,7 +134,11 @@ impl Shared<'_> {
         {
             let mut floor = self.floor.lock().await;
             let stood_on = lock(&self.schedule).stood_on();
+            let began = Instant::now();
             let stands = floor.stand(&engine.world, &planned.beneath, &stood_on).await;
+            if !matches!(stands, Ok(false)) {
+                self.steps.was(&format!("bring up what `{}` stands on", scenario.id), began);
+            }
             engine.blocked = stands.err().map(|e| format!("failed to bring up what `{}` needs: {e}", scenario.id));
             engine.ground = floor.beneath(&engine.world, &planned.beneath);
             engine.stands = None;
@@ -147,10 +157,13 @@ impl Shared<'_> {
             }
         }
         let is_needed = lock(&self.schedule).is_needed(&scenario.id);
+        let began = Instant::now();
         if let Err(error) = engine.ground.leave(&engine.world, &planned, is_needed).await {
             // What is left, and what is still set, is the floor's now: the next scenario that begins tries again.
             engine.tell(&Event::Warning(format!("`{}` could not be taken away: {error}", scenario.id)));
         }
+        let what = if is_needed { "have `{}` intact for others" } else { "take away `{}`" };
+        self.steps.was(&what.replace("{}", scenario.id.as_str()), began);
         self.floor.lock().await.take_over(&mut engine.ground);
         engine.world.beside.have(std::iter::empty());
         lane.record = None;

@@ -64,6 +64,9 @@ fn what_runs_beside_others_has_the_outcomes_that_it_has_alone() {
     };
     assert_eq!(told(&beside), told(&alone));
     assert!(beside.ended_early.is_none() && beside.warnings.is_empty(), "{:?} {:?}", beside.ended_early, beside.warnings);
+    // What is done between scenarios is told, with its time.
+    let between = |record: &RunRecord| record.steps.iter().filter(|s| s.name.contains("`10-ingress`")).count();
+    assert_eq!((between(&beside) > 0, between(&alone)), (true, 0), "{:?}", beside.steps);
     // One scenario's checks come between those of another only when both run.
     assert!(order.len() > 12, "nothing ran beside anything else: {order:?}");
 }

@@ -133,7 +133,7 @@ impl Session {
         match Self::prepare(options, all, names, listener, started, &lease, steps.clone()).await {
             Ok((engine, record, reporter)) => {
                 let keep = options.provider.keep;
-                let lanes = Lanes::new(lanes(options, &lease, &steps));
+                let lanes = Lanes::new(lanes(options, &lease, &steps), steps.clone());
                 let provider = options.provider.clone();
                 Ok(Self { lease, engine, lanes, record, reporter, steps, keep, plans: vec![plan.clone()], provider })
             }

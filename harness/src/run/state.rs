@@ -194,7 +194,7 @@ impl Ground {
     }
 
     /// Has these scenarios stand, intact, and takes away whatever none of those needs that run at the same time. What the proxies
-    /// make of it, the next gate will say.
+    /// make of it, the next gate will say. Whether anything was applied or removed.
     ///
     /// # Errors
     /// As [`Ground::enter`].
@@ -203,7 +203,7 @@ impl Ground {
         world: &World,
         scenarios: &[Arc<Scenario>],
         kept: &BTreeMap<ScenarioId, Arc<Scenario>>,
-    ) -> Result<(), StateError> {
+    ) -> Result<bool, StateError> {
         self.known = None;
         // What a scenario that could not be left had set.
         self.unscale(&BTreeMap::new()).await?;
@@ -211,8 +211,9 @@ impl Ground {
         let removed = self.remove_all_but(&self.whole(world, kept.values().map(Arc::as_ref))).await?;
         world.gate.until_lost(&removed, self.limits.gate).await?;
         let desired = self.whole(world, scenarios.iter().map(Arc::as_ref));
-        self.apply(&desired, world.pace, &mut StageRecord::default()).await?;
-        Ok(())
+        let mut record = StageRecord::default();
+        self.apply(&desired, world.pace, &mut record).await?;
+        Ok(!(removed.is_empty() && record.applied.is_empty()))
     }
 
     /// For a scenario that is run beside others: it knows what stands beneath it, and nothing of what others have.
@@ -307,6 +308,9 @@ impl Ground {
         // Until the gate has opened again nothing is known of what the proxies have, whatever breaks off in between.
         let known = std::mem::take(&mut self.known);
         let removed = self.remove_all_but(&desired).await?;
+        record.removed = removed.iter().map(ToString::to_string).collect();
+        let unscaled = self.unscale(&target.scale).await?;
+        let set = self.control_plane.set(&target.control_plane, self.limits.ready).await?;
         // istiod makes one VirtualService of all routes for a host. Where one route goes and another comes for the same host at the
         // same moment, it was seen to keep what it had made of the first for as long as nothing else changed (1.30.0; its
         // collections race, as in istio/istio#58014). So what goes is gone before anything comes.
@@ -314,9 +318,6 @@ impl Ground {
         if !routes.is_empty() {
             world.gate.until_lost(&routes, self.limits.gate).await?;
         }
-        record.removed = removed.iter().map(ToString::to_string).collect();
-        let unscaled = self.unscale(&target.scale).await?;
-        let set = self.control_plane.set(&target.control_plane, self.limits.ready).await?;
         let due = self.apply(&desired, world.pace, &mut record).await?;
         let other = unscaled || due.rolled_out || !set.is_empty() || !target.scale.is_empty();
         record.applied.extend(set);

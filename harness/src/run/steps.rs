@@ -41,6 +41,18 @@ impl Steps {
         Self { began: Instant::now(), listener, open: Mutex::default(), done: Mutex::default(), warnings: Mutex::default() }
     }
 
+    /// One that has ended, and of which it was not known before whether there was anything to do.
+    pub(super) fn was(&self, name: &str, since: Instant) {
+        let step = StepRecord {
+            name: name.to_owned(),
+            began: since.duration_since(self.began).as_secs_f64(),
+            took: since.elapsed().as_secs_f64(),
+        };
+        self.done.lock().expect("no panic holds this lock").push(step);
+        self.listener.on(&Event::StepStarted(name.to_owned()));
+        self.listener.on(&Event::StepEnded(name.to_owned(), since.elapsed()));
+    }
+
     /// Steps and warnings so far.
     pub(super) fn write_into(&self, record: &mut RunRecord) {
         record.steps = self.done.lock().expect("no panic holds this lock").clone();

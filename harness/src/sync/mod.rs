@@ -257,6 +257,7 @@ impl Gate {
         let asked = self.asked(wanted).await?;
         let before = self.proxies(&asked, &self.istiod_pods().await?).await?.statuses;
         let mut mark = self.write_mark().await?;
+        let mut marks = mark.clone();
         self.until_pushed(&before).await?;
         let mut done: BTreeSet<String> = BTreeSet::new();
         let mut refused: BTreeSet<Refusal> = BTreeSet::new();
@@ -315,8 +316,9 @@ impl Gate {
             }
             // istiod has pushed the mark and thinks itself done. It was seen to leave clusters of a deleted Service in proxies: where
             // another push comes between its registry's losing the Service and its event, no proxy is thought concerned (1.30.0).
-            if left_behind.has_stood(&differ, differ.len() == missing.len(), self.pace.pause(LEFT_BEHIND), Instant::now()) {
+            if left_behind.has_stood(&differ, differ.len() == missing.len(), LEFT_BEHIND, Instant::now()) {
                 mark = self.write_mark().await?;
+                marks.push_str(&format!(", then {mark}"));
                 opened.notices.push(format!(
                     "istiod did not push again by itself, and still differed from proxies after {:.1} s; it was made to by another mark: {}",
                     began.elapsed().as_secs_f64(),
@@ -330,7 +332,7 @@ impl Gate {
         let drained = if refused.is_empty() { drained(&draining) } else { self.until_drained(&asked, limit, began).await? };
         let these = if matches!(asked, Asked::All) { "proxies" } else { "proxies that this state concerns" };
         opened.facts.push(format!(
-            "{seen} {these} carry mark {mark}; their clusters, listeners, routes and endpoints equal istiod's, nothing is warming ({:.2} s)",
+            "{seen} {these} carry mark {marks}; their clusters, listeners, routes and endpoints equal istiod's, nothing is warming ({:.2} s)",
             began.elapsed().as_secs_f64()
         ));
         opened.facts.push(drained);
@@ -344,6 +346,9 @@ impl Gate {
     /// When istiod cannot be asked, or still has one after `limit`.
     pub async fn until_lost(&self, removed: &[ObjectKey], limit: Duration) -> Result<(), GateError> {
         let wanted = Wanted { removed: removed.to_vec(), ..Wanted::default() };
+        if self.off {
+            return Ok(());
+        }
         self.look_anew();
         self.until(limit, Instant::now(), || self.store_lacks(&wanted)).await
     }
@@ -442,6 +447,7 @@ impl Gate {
     /// Whether Envoy has what istiod intends for it, or refused it.
     async fn proxy_equals(&self, status: &SyncStatus, envoy: Dump, intended: &Dump) -> Result<Look, GateError> {
         let mut differences = envoy.differences_from(intended);
+        let still = envoy.unsettled.is_empty();
         differences.extend(envoy.unsettled.iter().cloned());
         if differences.is_empty() {
             return Ok(Look::Has(Has { awaited: envoy.awaited, changed: envoy.changed }));
@@ -457,7 +463,11 @@ impl Gate {
             .filter(|(resource_type, _)| resource_type != "Secret")
             .map(|(resource_type, message)| Refusal { proxy: status.proxy.clone(), resource_type, message })
             .collect();
-        if refusals.is_empty() { Ok(Look::Differs(differences.join(", "))) } else { Ok(Look::Refused(refusals)) }
+        Ok(match (refusals.is_empty(), still) {
+            (false, _) => Look::Refused(refusals),
+            (true, true) => Look::Differs(differences.join(", ")),
+            (true, false) => Look::Lacks(differences.join(", ")),
+        })
     }
 
     async fn mark_api(&self) -> Result<(ObjectKey, Api<DynamicObject>), GateError> {
@@ -511,7 +521,7 @@ struct Has {
 enum Look {
     Has(Has),
     Lacks(String),
-    /// istiod has pushed since the change, and Envoy's configuration is not what istiod intends.
+    /// istiod has pushed since the change, and Envoy's configuration, in which nothing is warming, is not what istiod intends.
     Differs(String),
     /// All of it, and filter chains of an earlier one drain under open connections.
     Drains,
