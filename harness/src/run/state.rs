@@ -352,8 +352,10 @@ impl Ground {
             record.gate_took = gate_began.elapsed().as_secs_f64();
             return Ok(Standing { record, since, refusals: vec![] });
         }
-        // Everything has rolled out, so the pods whose logs are followed are those that the gate asks.
+        // Everything has rolled out, so the pods whose logs are followed are those that the gate asks. Checks look again: opening takes
+        // a while, and what istiod deploys for a Gateway may be rolled out once more meanwhile.
         let (opened, followed) = tokio::join!(world.gate.open(&wanted, self.limits.gate), self.follow(world, &desired));
+        world.pods.forget();
         let opened = opened?;
         record.gate_facts = opened.facts;
         record.gate_took = gate_began.elapsed().as_secs_f64();

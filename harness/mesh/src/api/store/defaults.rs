@@ -34,6 +34,23 @@ fn awaited(conditions: &[&str]) -> Value {
     json!({"conditions": conditions.iter().map(one).collect::<Vec<_>>()})
 }
 
+/// What the definition of HTTPRoute fills in: without rules one for every path, without matches every path, in a match without a
+/// path the same (Gateway API, `apis/v1/httproute_types.go`).
+fn http_route(spec: &mut Map<String, Value>) {
+    let every_path = || json!({"type": "PathPrefix", "value": "/"});
+    default(spec, "rules", json!([{}]));
+    for rule in spec.get_mut("rules").and_then(Value::as_array_mut).into_iter().flatten().filter_map(Value::as_object_mut) {
+        default(rule, "matches", json!([{}]));
+        for one in rule.get_mut("matches").and_then(Value::as_array_mut).into_iter().flatten().filter_map(Value::as_object_mut) {
+            default(one, "path", every_path());
+            if let Some(path) = child(one, "path") {
+                default(path, "type", "PathPrefix");
+                default(path, "value", "/");
+            }
+        }
+    }
+}
+
 /// Fills in what a client may leave out.
 pub(super) fn fill(resource: &Resource, object: &mut Value) {
     let Some(map) = object.as_object_mut() else { return };
@@ -41,6 +58,11 @@ pub(super) fn fill(resource: &Resource, object: &mut Value) {
         ("", "Namespace") => namespace(map),
         ("", "Secret") => secret(map),
         ("gateway.networking.k8s.io", "Gateway") => default(map, "status", awaited(&["Accepted", "Programmed"])),
+        ("gateway.networking.k8s.io", "HTTPRoute") => {
+            if let Some(spec) = child(map, "spec") {
+                http_route(spec);
+            }
+        }
         ("gateway.networking.k8s.io", "GatewayClass") => default(map, "status", awaited(&["Accepted"])),
         ("", "Pod") => {
             if let Some(spec) = child(map, "spec") {
@@ -331,5 +353,27 @@ fn check_name(resource: &Resource, name: &str, causes: &mut Vec<Cause>) {
              '[a-z0-9]([-a-z0-9]*[a-z0-9])?(\\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*')"
         };
         causes.push(Cause::invalid("metadata.name", &json!(name), why));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_route_takes_every_path_where_it_names_none() {
+        let filled = |spec: Value| {
+            let mut spec = spec.as_object().unwrap().clone();
+            http_route(&mut spec);
+            Value::Object(spec)
+        };
+        let every = json!({"type": "PathPrefix", "value": "/"});
+        assert_eq!(filled(json!({})), json!({"rules": [{"matches": [{"path": every}]}]}));
+        let rules = json!({"rules": [{"backendRefs": []}, {"matches": []}, {"matches": [{"method": "GET"}, {"path": {"value": "/a"}}]}]});
+        let wanted = json!({"rules": [
+            {"backendRefs": [], "matches": [{"path": every}]}, {"matches": []},
+            {"matches": [{"method": "GET", "path": every}, {"path": {"type": "PathPrefix", "value": "/a"}}]}]});
+        assert_eq!(filled(rules), wanted);
+        assert_eq!(filled(wanted.clone()), wanted);
     }
 }

@@ -18,13 +18,15 @@ pub(super) const MAPS: [&str; 8] = [
 const FREE: [&str; 3] = ["json_format", "metadata_value", "default_filter_metadata"];
 
 /// A value in protobuf's JSON form with its fields in snake case. Both forms are allowed to users
-/// (<https://protobuf.dev/programming-guides/json/>). Keys of maps and of free JSON stay.
+/// (<https://protobuf.dev/programming-guides/json/>). Keys of maps and of free JSON stay. A `FractionalPercent`'s `HUNDRED`, the first
+/// value of its enumeration, is what is there when nothing is said, and is not shown.
 pub(super) fn snake_case(value: &Value) -> Value {
     match value {
         Value::Array(list) => list.iter().map(snake_case).collect(),
         Value::Object(fields) => {
             let is_free = fields.get("@type").and_then(Value::as_str).is_some_and(|kind| kind.ends_with(".Struct"));
-            let fields = fields.iter().map(|(key, value)| {
+            let is_said = |(key, value): &(&String, &Value)| is_free || key.as_str() != "denominator" || **value != "HUNDRED";
+            let fields = fields.iter().filter(is_said).map(|(key, value)| {
                 let key = snake_key(key);
                 let value = match value {
                     _ if is_free || FREE.contains(&key.as_str()) => value.clone(),
@@ -68,11 +70,15 @@ mod tests {
             "connectTimeout": "1s",
             "typedExtensionProtocolOptions": {"envoy.Some.Name": {"@type": "x", "explicitHttpConfig": {}}},
             "metadata": {"filterMetadata": {"istio": {"aKey": {"bKey": 1}}}},
+            "filterEnabled": {"defaultValue": {"numerator": 5, "denominator": "HUNDRED"}},
+            "filterEnforced": {"defaultValue": {"numerator": 5, "denominator": "MILLION"}},
         });
         let wanted = json!({
             "connect_timeout": "1s",
             "typed_extension_protocol_options": {"envoy.Some.Name": {"@type": "x", "explicit_http_config": {}}},
             "metadata": {"filter_metadata": {"istio": {"aKey": {"bKey": 1}}}},
+            "filter_enabled": {"default_value": {"numerator": 5}},
+            "filter_enforced": {"default_value": {"numerator": 5, "denominator": "MILLION"}},
         });
         assert_eq!(snake_case(&value), wanted);
         assert_eq!(snake_case(&wanted), wanted);
