@@ -3,7 +3,7 @@
 //! A state's roll-outs have ended before its gate opens: pods come and go after that only by somebody else's doing. They are looked up
 //! when the gate has opened and where a check is asked again, since what that met may have been a pod that went. Commands are run in these
 //! pods, and logs of a call's path are followed of them. Whoever has to know that there is no other - absence from a log
-//! ([`super::sentinel`]), a log, every replica's configuration - asks the API each time.
+//! (`sentinel`), a log, every replica's configuration - asks the API each time.
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
