@@ -8,7 +8,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use futures::{AsyncBufRead, AsyncBufReadExt, TryStreamExt};
+use futures::{AsyncBufRead, AsyncBufReadExt};
 use k8s_openapi::jiff::Timestamp;
 use kube::api::LogParams;
 
@@ -26,6 +26,8 @@ struct Place {
     stamps: BTreeMap<Timestamp, usize>,
     /// Of those, what a stream that was opened again has not brought again yet.
     again: BTreeMap<Timestamp, usize>,
+    /// What lies before has been read, or is not asked for.
+    from: Timestamp,
     /// The last line without a stamp: what the container's runtime says in place of a log, each time it is asked.
     unstamped: Option<String>,
 }
@@ -43,7 +45,8 @@ impl Place {
     fn open(&mut self, since: Timestamp) -> Timestamp {
         self.again.clone_from(&self.stamps);
         let newest = self.stamps.last_key_value().map_or(since, |(stamp, _)| since.max(*stamp));
-        Timestamp::from_second(newest.as_second()).unwrap_or(newest)
+        self.from = Timestamp::from_second(newest.as_second()).unwrap_or(newest);
+        self.from
     }
 
     /// The line without its stamp, unless it has been read before.
@@ -60,8 +63,8 @@ impl Place {
             *left -= 1;
             return None;
         }
-        // Older than all that is remembered: read before the stream was opened again.
-        if self.again.first_key_value().is_some_and(|(oldest, _)| stamp < *oldest) {
+        // All stamps of the time that is asked for are remembered, so that what is older alone may have been read.
+        if stamp < self.from {
             return None;
         }
         *self.stamps.entry(stamp).or_default() += 1;
@@ -93,10 +96,14 @@ pub(super) async fn follow<S: AsyncBufRead + Unpin, F: Future<Output = kube::Res
             ..LogParams::default()
         };
         match open(parameters).await {
-            Ok(stream) => {
-                let mut lines = stream.lines();
-                while let Ok(Some(line)) = lines.try_next().await {
-                    if let Some(new) = place.read(line) {
+            Ok(mut stream) => {
+                let mut line = Vec::new();
+                // Bytes, since a log may hold what is no text: a line that cannot be read would hide all after it.
+                while matches!(stream.read_until(b'\n', &mut line).await, Ok(1..)) {
+                    let text = String::from_utf8_lossy(&line);
+                    let new = place.read(text.trim_end_matches(['\n', '\r']).to_owned());
+                    line.clear();
+                    if let Some(new) = new {
                         if new.stamped {
                             pause = AGAIN;
                         }
@@ -136,7 +143,7 @@ mod tests {
 
     /// What comes of a log whose streams are these, one after another; after the last the pod has gone. With the times that the API
     /// server is told.
-    async fn followed(answers: Vec<Result<String, u16>>) -> (Vec<String>, Vec<String>) {
+    async fn followed<B: AsRef<[u8]> + Unpin>(answers: Vec<Result<B, u16>>) -> (Vec<String>, Vec<String>) {
         let left = Mutex::new(answers.len());
         let answers = Mutex::new(answers.into_iter());
         let asked = Mutex::new(Vec::new());
@@ -175,6 +182,16 @@ mod tests {
         let (lines, asked) = followed(vec![Ok(first), Ok(again)]).await;
         assert_eq!(lines, ["a", "b", "c", "d", "e", "f"]);
         assert_eq!(asked, ["2026-11-21T09:00:00Z", "2026-11-21T10:00:00Z", "2026-11-21T10:00:00Z"]);
+    }
+
+    #[tokio::test]
+    async fn what_comes_late_of_the_other_output_and_what_is_no_text_hide_nothing() {
+        let again = [stamped(690_000_000, "late"), stamped(700_000_000, "first")].concat();
+        let (lines, _) = followed(vec![Ok(stamped(700_000_000, "first")), Ok(again)]).await;
+        assert_eq!(lines, ["first", "late"]);
+        let bytes = [b"2026-11-21T10:00:01Z a \xff b\n".as_slice(), b"2026-11-21T10:00:02Z next\r\n"].concat();
+        let (lines, _) = followed(vec![Ok(bytes)]).await;
+        assert_eq!(lines, ["a \u{fffd} b", "next"]);
     }
 
     #[tokio::test]
