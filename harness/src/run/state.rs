@@ -312,7 +312,7 @@ impl Ground {
         let unscaled = self.unscale(&target.scale).await?;
         let set = self.control_plane.set(&target.control_plane, self.limits.ready).await?;
         // istiod makes one VirtualService of all routes for a host. Where one route goes and another comes for the same host at the
-        // same moment, it was seen to keep what it had made of the first for as long as nothing else changed (1.30.0; its
+        // same moment, it was seen to keep what it had made of the first for as long as nothing else changed (1.31-alpha; its
         // collections race, as in istio/istio#58014). So what goes is gone before anything comes.
         let routes: Vec<ObjectKey> = removed.iter().filter(|key| key.group() == GATEWAY_API).cloned().collect();
         if !routes.is_empty() {

@@ -315,7 +315,7 @@ impl Gate {
                 return Err(GateError::TimedOut { limit, missing });
             }
             // istiod has pushed the mark and thinks itself done. It was seen to leave clusters of a deleted Service in proxies: where
-            // another push comes between its registry's losing the Service and its event, no proxy is thought concerned (1.30.0).
+            // another push comes between its registry's losing the Service and its event, no proxy is thought concerned (1.31-alpha).
             if left_behind.has_stood(&differ, differ.len() == missing.len(), LEFT_BEHIND, Instant::now()) {
                 mark = self.write_mark().await?;
                 marks.push_str(&format!(", then {mark}"));

@@ -216,6 +216,10 @@ impl Way<'_> {
                         continue;
                     }
                     Err(_) => {
+                        // `Filter::onPerTryTimeoutCommon`: as of any other attempt that would be made again.
+                        if retries >= self.policy.map_or(0, |p| p.num_retries) {
+                            self.call.record.flags.set(Flag::UpstreamRetryLimitExceeded);
+                        }
                         self.cluster.stats.rq_timeout.inc();
                         let reply = Reply::new(504, "upstream request timeout", details::UPSTREAM_PER_TRY_TIMEOUT);
                         return Err(Box::new(reply.flag(Flag::UpstreamRequestTimeout)));
