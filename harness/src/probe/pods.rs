@@ -14,7 +14,8 @@ use kube::Client;
 use tokio::sync::OnceCell;
 
 use super::ProbeError;
-use crate::kube_ext::glance::{self, Selectors};
+use super::exec::glance_at;
+use crate::kube_ext::glance::Selectors;
 
 type Seen = Arc<OnceCell<Vec<PodGlance>>>;
 
@@ -60,11 +61,7 @@ impl Pods {
     /// When the Deployment does not exist, or the API refuses.
     pub async fn of(&self, workload: &Namespaced) -> Result<Vec<PodGlance>, ProbeError> {
         let seen = self.lock().entry(workload.clone()).or_default().clone();
-        let look = || async {
-            let failed = |e| ProbeError::api(format!("looking up the pods of {workload}"), e);
-            glance::pods_of(&self.client, workload).await.map_err(failed)
-        };
-        seen.get_or_try_init(look).await.cloned()
+        seen.get_or_try_init(|| glance_at(&self.client, workload)).await.cloned()
     }
 }
 

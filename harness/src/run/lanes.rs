@@ -162,8 +162,8 @@ impl Shared<'_> {
             // What is left, and what is still set, is the floor's now: the next scenario that begins tries again.
             engine.tell(&Event::Warning(format!("`{}` could not be taken away: {error}", scenario.id)));
         }
-        let what = if is_needed { "have `{}` intact for others" } else { "take away `{}`" };
-        self.steps.was(&what.replace("{}", scenario.id.as_str()), began);
+        let id = &scenario.id;
+        self.steps.was(&if is_needed { format!("have `{id}` intact for others") } else { format!("take away `{id}`") }, began);
         self.floor.lock().await.take_over(&mut engine.ground);
         engine.world.beside.have(std::iter::empty());
         lane.record = None;

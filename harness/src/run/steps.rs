@@ -43,14 +43,10 @@ impl Steps {
 
     /// One that has ended, and of which it was not known before whether there was anything to do.
     pub(super) fn was(&self, name: &str, since: Instant) {
-        let step = StepRecord {
-            name: name.to_owned(),
-            began: since.duration_since(self.began).as_secs_f64(),
-            took: since.elapsed().as_secs_f64(),
-        };
-        self.done.lock().expect("no panic holds this lock").push(step);
-        self.listener.on(&Event::StepStarted(name.to_owned()));
-        self.listener.on(&Event::StepEnded(name.to_owned(), since.elapsed()));
+        self.step_started(name);
+        let began = since.duration_since(self.began).as_secs_f64();
+        self.open.lock().expect("no panic holds this lock").insert(name.to_owned(), began);
+        self.step_ended(name, since.elapsed());
     }
 
     /// Steps and warnings so far.

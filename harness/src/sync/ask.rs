@@ -1,7 +1,7 @@
 //! What the gate asks: istiod's debug endpoints, Envoy's admin interface, the Kubernetes API.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{LazyLock, PoisonError};
+use std::sync::{LazyLock, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -115,9 +115,13 @@ impl Gate {
         Ok(pods)
     }
 
+    fn seen_istiods(&self) -> MutexGuard<'_, Option<Vec<String>>> {
+        self.istiods.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// istiod's pods, as they were seen since somebody last let go of them ([`Gate::look_anew`]).
     pub(super) async fn istiod_pods(&self) -> Result<Vec<String>, GateError> {
-        if let Some(seen) = self.istiods.lock().unwrap_or_else(PoisonError::into_inner).clone() {
+        if let Some(seen) = self.seen_istiods().clone() {
             return Ok(seen);
         }
         let api: Api<Pod> = Api::namespaced(self.client.clone(), &self.root_namespace);
@@ -132,13 +136,13 @@ impl Gate {
                 why: "none is running".to_owned(),
             });
         }
-        *self.istiods.lock().unwrap_or_else(PoisonError::into_inner) = Some(names.clone());
+        *self.seen_istiods() = Some(names.clone());
         Ok(names)
     }
 
     /// Lets go of what was seen of istiod's pods: whoever waits looks for them again, for they may be others by then.
     pub(super) fn look_anew(&self) {
-        *self.istiods.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        *self.seen_istiods() = None;
     }
 
     pub(super) async fn ask_istiod<T: Send + 'static>(

@@ -316,7 +316,8 @@ impl Gate {
             }
             // istiod has pushed the mark and thinks itself done. It was seen to leave clusters of a deleted Service in proxies: where
             // another push comes between its registry's losing the Service and its event, no proxy is thought concerned (1.31-alpha).
-            if left_behind.has_stood(&differ, differ.len() == missing.len(), LEFT_BEHIND, Instant::now()) {
+            let all_that_is_missing = if differ.len() == missing.len() { &differ[..] } else { &[] };
+            if left_behind.has_stood(all_that_is_missing, LEFT_BEHIND, Instant::now()) {
                 mark = self.write_mark().await?;
                 marks.push_str(&format!(", then {mark}"));
                 opened.notices.push(format!(
